@@ -1,0 +1,139 @@
+"""params.yaml, checked: every key known, every value possible, or one line that says which is not."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.core.errors import UserError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Protocol = Literal["point_in_time", "leave_one_out"]
+Source = Literal["synthetic", "google_restaurants", "google_local", "yelp", "zomato", "table"]
+Column = Literal["review_id", "user_id", "business_id", "rating", "text", "timestamp"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Cache(Section):
+    dir: str | None  # null: $MMREC_CACHE, else mmrec in the user's cache directory
+
+    def folder(self) -> Path:
+        """Where embeddings and other costly things are kept by content, outside the stages' outputs."""
+        if self.dir is not None:
+            return Path(self.dir).expanduser()
+        if "MMREC_CACHE" in os.environ:
+            return Path(os.environ["MMREC_CACHE"]).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mmrec"
+
+
+class Simulate(Section):
+    reviews: Annotated[int, Field(ge=50)]
+    users: Annotated[int, Field(ge=5)]
+    businesses: Annotated[int, Field(ge=5)]
+    photos: Annotated[int, Field(ge=0)]
+    negative_share: Share
+
+
+class Ingest(Section):
+    source: Source
+    path: str
+    photos: str
+    columns: dict[Column, str]  # for `table`: our name -> theirs
+
+
+class Validate(Section):
+    min_reviews: Annotated[int, Field(ge=1)]
+    positive_share: tuple[Share, Share] = Field(strict=False)
+    earliest: datetime = Field(strict=False)
+    latest: datetime = Field(strict=False)
+    warm_share: Annotated[float, Field(ge=0, le=1)]  # of test rows whose user or business has a history
+
+
+class Split(Section):
+    test_share: Share
+    validation_share: Share  # of what is not test
+    folds: Annotated[int, Field(ge=2, le=127)]
+
+
+class EmbedReviews(Section):
+    encoder: str  # `minilm` (from the installed package), or a sentence-transformers name or folder
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class History(Section):
+    numbers: Literal["full", "paper"]
+    leave_out: Literal["pair", "fold"]
+    as_of: datetime = Field(strict=False)  # the one instant of leave-one-out rows and of sources without instants
+
+
+class Prove(Section):
+    rows: Annotated[int, Field(ge=1)]
+    perturbed: Annotated[int, Field(ge=1)]
+
+
+class Reduce(Section):
+    mode: Literal["paper", "split", "joint"]
+    hidden: list[Annotated[int, Field(ge=1)]]
+    dropout: Dropout
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class Train(Section):
+    bottom: list[Annotated[int, Field(ge=1)]]
+    top: list[Annotated[int, Field(ge=1)]]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class Params(Section):
+    protocol: Protocol
+    model: Literal["baseline"]
+    dropout: Dropout
+    class_weights: Literal["basic", "sqrt", "none"]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    cache: Cache
+    simulate: Simulate
+    ingest: Ingest
+    validate_: Validate = Field(alias="validate")
+    split: Split
+    embed_reviews: EmbedReviews
+    history: History
+    prove: Prove
+    reduce: Reduce
+    train: Train
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml; UserError names the first wrong key, its value and what is allowed."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the repository's root or pass --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected `key: value` lines, found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{path}: unknown key `{key}`; remove it or mend its spelling") from None
+        if first["type"] == "missing":
+            raise UserError(f"{path}: `{key}` is missing") from None
+        raise UserError(f"{path}: `{key}` is {first['input']!r}: {first['msg']}") from None
