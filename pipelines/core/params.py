@@ -1,12 +1,11 @@
 """params.yaml, checked: every key known, every value possible, or one line that says which is not."""
 
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.core.errors import UserError
 
@@ -51,8 +50,8 @@ class Ingest(Section):
 class Validate(Section):
     min_reviews: Annotated[int, Field(ge=1)]
     positive_share: tuple[Share, Share] = Field(strict=False)
-    earliest: datetime = Field(strict=False)
-    latest: datetime = Field(strict=False)
+    earliest: AwareDatetime = Field(strict=False)
+    latest: AwareDatetime = Field(strict=False)
     warm_share: Annotated[float, Field(ge=0, le=1)]  # of test rows whose user or business has a history
 
 
@@ -70,7 +69,7 @@ class EmbedReviews(Section):
 class History(Section):
     numbers: Literal["full", "paper"]
     leave_out: Literal["pair", "fold"]
-    as_of: datetime = Field(strict=False)  # the one instant of leave-one-out rows and of sources without instants
+    as_of: AwareDatetime = Field(strict=False)  # the one instant of leave-one-out rows and of sources without instants
 
 
 class Prove(Section):
