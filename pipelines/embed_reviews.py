@@ -9,19 +9,17 @@ import pyarrow.compute as pc
 from pipelines.core.command import run_stage
 from pipelines.core.encoders import TextEncoder
 from pipelines.core.params import Params
-from pipelines.core.tables import REVIEW_TEXT, REVIEWS, read_table, write_table
+from pipelines.core.tables import REVIEW_TEXT, REVIEWS, read_table, vector_column, write_table
 
 
 def embed_reviews(reviews: pa.Table, encoder: TextEncoder) -> pa.Table:
     """Rows (review_id, embedding) in the table's order; null where a text is empty or white space."""
     has_text = pc.not_equal(pc.utf8_trim_whitespace(reviews["text"]), "")
     vectors = encoder.encode(reviews["text"].filter(has_text).to_pylist(), "embedding reviews")
-    width = vectors.shape[1]
-    lengths = np.where(has_text.to_numpy(), width, 0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    empty = pc.invert(has_text).combine_chunks()
-    embedding = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.reshape(-1)), mask=empty)
-    return pa.table({"review_id": reviews["review_id"], "embedding": embedding})
+    known = has_text.to_numpy()
+    rows = np.zeros((len(known), vectors.shape[1]), np.float32)
+    rows[known] = vectors
+    return pa.table({"review_id": reviews["review_id"], "embedding": vector_column(rows, known)})
 
 
 def main(args: argparse.Namespace, params: Params) -> None:

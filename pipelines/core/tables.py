@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -103,6 +105,12 @@ TRAINING_SET_KEYS = pa.schema(
         pa.field("label", pa.int8(), nullable=False),
     ]
 )
+
+
+def vector_column(vectors: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> pa.Array:
+    """List column of `vectors` (N, D), null where `known` (N,) is false."""
+    offsets = np.concatenate([[0], np.cumsum(known)]).astype(np.int32) * np.int32(vectors.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors[known].reshape(-1)), mask=pa.array(~known))
 
 
 @contextmanager
