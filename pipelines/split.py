@@ -24,15 +24,9 @@ Codes = npt.NDArray[np.uint64]
 
 def hash_pairs(users: pd.Series, businesses: pd.Series, seed: int, purpose: str) -> Codes:
     """One uint64 per row from the ids of its pair: 8 bytes of SHA-256, the same on every machine."""
-    pairs, unique = pd.factorize(pd.MultiIndex.from_arrays([users, businesses]))
-    codes = np.fromiter(
-        (_hash(f"{purpose}\0{seed}\0{user}\0{business}") for user, business in unique), np.uint64, len(unique)
-    )
-    return codes[pairs]
-
-
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    pairs, row = np.unique(users.to_numpy(str) + "\n" + businesses.to_numpy(str), return_inverse=True)
+    hashes = (hashlib.sha256(f"{purpose}\n{seed}\n{pair}".encode()).digest()[:8] for pair in pairs)
+    return np.array([int.from_bytes(first, "big") for first in hashes], np.uint64)[row]
 
 
 def without_singles(reviews: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +97,7 @@ def split_reviews(reviews: pd.DataFrame, protocol: Protocol, split: Split, seed:
         splits = split_by_time(member["event_timestamp"], split)
     else:
         member = without_singles(reviews)
-        splits = split_by_pair(member, split, seed)
+        splits = split_by_pair(member, split, seed) if len(member) else np.array([], str)
     folds = hash_pairs(member["user_id"], member["business_id"], seed, "fold") % np.uint64(split.folds)
     rows = pd.DataFrame({"review_id": member["review_id"], "split": splits, "fold": folds.astype("int8")})
     counts = rows["split"].value_counts()

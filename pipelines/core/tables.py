@@ -150,12 +150,13 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     """
     names = list(columns) if columns is not None else schema.names
     try:
-        table = pq.read_table(path, columns=names)
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in names if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(f"{path}: lacks the columns {missing}; another version made it: run `dvc repro`")
+            table = file.read(columns=names)
     except FileNotFoundError:
         raise UserError(f"{path}: no such table; run `dvc repro` to make it") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run `dvc repro` to remake it") from None
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise UserError(f"{path}: lacks the columns {missing}; it was made by another version: run `dvc repro`")
-    return table.cast(pa.schema([schema.field(name) for name in names]))
+    return table.select(names).cast(pa.schema([schema.field(name) for name in names]))
