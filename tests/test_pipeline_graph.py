@@ -1,0 +1,89 @@
+"""dvc.yaml tells the truth: names, parameters, and every file of ours that a stage's code imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.params import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+# `validate_tables`, `validate_features` and `validate_training_set` are one module over three groups of tables.
+MODULES = {name: "validate" if name.startswith("validate_") else name for name in STAGES}
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours; flat names are the feature repository's."""
+    path = Path(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py", Path("feature_repo", path.with_suffix(".py"))):
+        if (ROOT / candidate).is_file():
+            return candidate
+    return None
+
+
+def imported_by(file: Path) -> set[Path]:
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found |= {path for name in names if (path := file_of(name)) and path.name != "__init__.py"}
+    return found
+
+
+def closure(file: Path) -> set[Path]:
+    seen, todo = set(), {file}
+    while todo:
+        seen |= todo
+        todo = {path for one in todo for path in imported_by(one)} - seen
+    return seen
+
+
+def code_deps(stage: str) -> set[Path]:
+    return {Path(dep) for dep in STAGES[stage]["deps"] if not dep.startswith(("data", "results", "$"))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_the_code_that_a_stage_imports_is_among_its_deps(stage):
+    deps = code_deps(stage)
+    needed = closure(Path("pipelines", f"{MODULES[stage]}.py"))
+    missing = sorted(str(file) for file in needed if file not in deps and not deps & set(file.parents))
+    assert not missing, f"stage {stage}: add to its deps: {missing}"
+    files = {dep for dep in deps if dep.suffix == ".py"}
+    assert not files - needed, f"stage {stage}: no import leads to {sorted(map(str, files - needed))}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_its_module_and_says_what_it_does(stage):
+    assert f"-m pipelines.{MODULES[stage]} " in STAGES[stage]["cmd"]
+    assert STAGES[stage]["desc"]
+    for dep in code_deps(stage):
+        assert (ROOT / dep).exists(), dep
+
+
+def test_every_parameter_is_tracked_by_a_stage():
+    """A key that no stage tracks makes an experiment that runs nothing and calls it success."""
+    tracked = {key for stage in STAGES.values() for key in stage.get("params", [])}
+    for section, value in PARAMS.items():
+        keys = [f"{section}.{key}" for key in value] if isinstance(value, dict) else [section]
+        untracked = [key for key in keys if key not in tracked and section not in tracked]
+        # Where things are kept decides nothing of what they are.
+        assert section == "cache" or not untracked, untracked
+
+
+def test_a_tracked_parameter_exists():
+    for stage in STAGES.values():
+        for key in stage.get("params", []):
+            value = PARAMS
+            for part in key.split("."):
+                assert part in value, key
+                value = value[part]
+
+
+def test_sections_are_stages():
+    sections = {name for name, value in PARAMS.items() if isinstance(value, dict)}
+    assert sections - {"cache"} <= set(MODULES.values())
