@@ -79,7 +79,7 @@ class Prove(Section):
 
 class Reduce(Section):
     mode: Literal["paper", "split", "joint"]
-    hidden: list[Annotated[int, Field(ge=1)]]
+    hidden: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]  # its last layer is the projection
     dropout: Dropout
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -89,8 +89,9 @@ class Reduce(Section):
 
 
 class Train(Section):
-    bottom: list[Annotated[int, Field(ge=1)]]
-    top: list[Annotated[int, Field(ge=1)]]
+    bottom: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]  # ends in as many as `reduce.hidden`
+    top: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    wide: bool  # a linear path from the dense numbers to the logit
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     epochs: Annotated[int, Field(ge=1)]

@@ -1,0 +1,62 @@
+"""Weights on disk: safetensors, and beside the tensors what they mean. No pickle anywhere."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+# One key for everything: safetensors writes its metadata in a hash map's order, so two keys would give two files.
+KEY = "mmrec"
+REQUIRED = {"kind", "feature_service", "params", "fingerprint", "encoding"}
+
+
+class UnusableWeights(ValueError):
+    """The file is none of ours, or another one than was asked for: one line says which."""
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write `tensors` with `about` (JSON), which says at least what `REQUIRED` names. Same input, same bytes.
+
+    kind: `reducer` or `model`; feature_service: Feast's, that the features came through; params: what it was made with;
+    fingerprint: of the training set; encoding: the preprocessing's constants.
+    """
+    missing = REQUIRED - set(about)
+    assert not missing, f"weights must say {sorted(missing)}"
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, path, metadata={KEY: json.dumps(about, sort_keys=True, allow_nan=False)})
+
+
+def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and `about`. UnusableWeights where the file is missing, broken, or not of `kind`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise UnusableWeights(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UnusableWeights(f"{path}: not a safetensors file ({error})") from None
+    if KEY not in metadata:
+        raise UnusableWeights(f"{path}: weights without `{KEY}` metadata, so not made here")
+    about = json.loads(metadata[KEY])
+    missing = sorted(REQUIRED - set(about))
+    if missing:
+        raise UnusableWeights(f"{path}: its metadata lacks {missing}")
+    if about["kind"] != kind:
+        raise UnusableWeights(f"{path}: holds a `{about['kind']}`, wanted a `{kind}`")
+    return tensors, about
+
+
+def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put `tensors` into `network`; UnusableWeights where names or shapes differ."""
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise UnusableWeights(
+            f"{path}: its weights do not fit its own description ({' '.join(str(error).split())})"
+        ) from None
