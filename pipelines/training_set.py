@@ -1,0 +1,164 @@
+"""Train, validation and test rows, asked of Feast's feature service and guarded.
+
+What a review may see was decided when its features were made. Here they are looked up, and what comes back must be the
+rows that were asked for, in their order, with the counts and the nulls that the review table itself says.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from pipelines.core.command import run_stage
+from pipelines.core.errors import CheckFailed, UserError
+from pipelines.core.params import History, Params, Protocol
+from pipelines.core.tables import REVIEWS, SPLIT, TRAINING_SET_KEYS, read_table, write_table
+from pipelines.core.visibility import RESOLUTION
+from pipelines.expected_history import check_history, visible_counts
+from pipelines.register import import_from, registered_store
+
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
+
+SPLITS = ("train", "validation", "test")
+
+
+def read_members(reviews: Path, split: Path, protocol: Protocol) -> pa.Table:
+    """Reviews that take part, sorted by id: TRAINING_SET_KEYS, `split`, `fold`, and `has_text` in place of the text.
+
+    Raises UserError where the protocol needs instants and there are none, CheckFailed where a member is no review.
+    """
+    table = read_table(reviews, REVIEWS, [*TRAINING_SET_KEYS.names, "text"])
+    has_text = pc.not_equal(pc.utf8_trim_whitespace(table["text"]), "")
+    membership = read_table(split, SPLIT)
+    table = table.drop(["text"]).append_column("has_text", has_text)
+    members = table.join(membership, "review_id", join_type="inner").sort_by("review_id")
+    if members.num_rows != membership.num_rows:
+        raise CheckFailed(
+            f"{split}: {membership.num_rows} rows, of which {reviews} has {members.num_rows}; run `dvc repro split`"
+        )
+    unknown = members["event_timestamp"].null_count
+    if protocol == "point_in_time" and unknown:
+        raise UserError(
+            f"{reviews}: {unknown} of {members.num_rows} reviews have no instant; a source without instants knows only"
+            " leave_one_out: set `protocol: leave_one_out` in params.yaml"
+        )
+    return members
+
+
+def entity_frame(members: pa.Table, protocol: Protocol, history: History) -> pd.DataFrame:
+    """What Feast is asked for, a row per member: its ids, and the instant at which its features are looked up.
+
+    point_in_time: one microsecond before the review, so that a feature row stamped at its own instant is too late.
+    leave_one_out: the one instant at which all features by review are stamped.
+    """
+    frame = members.select(["review_id", "user_id", "business_id"]).to_pandas()
+    if protocol == "point_in_time":
+        frame["event_timestamp"] = members["event_timestamp"].to_pandas() - RESOLUTION
+    else:
+        frame["event_timestamp"] = pd.Series([history.as_of] * len(frame), dtype="datetime64[us, UTC]")
+    return frame
+
+
+def feature_fields(service: "FeatureService") -> list[pa.Field]:
+    """The full feature names of a service and their types, in its order."""
+    from feast.types import from_feast_to_pyarrow_type
+
+    return [
+        pa.field(
+            f"{projection.name_alias or projection.name}__{feature.name}", from_feast_to_pyarrow_type(feature.dtype)
+        )
+        for projection in service.feature_view_projections
+        for feature in projection.features
+    ]
+
+
+def check_rows(asked: pd.DataFrame, got: pa.Table, fields: list[pa.Field]) -> None:
+    """Raise CheckFailed unless `got` has the rows of `asked`, in order, and after its columns exactly `fields`."""
+    if got.num_rows != len(asked):
+        raise CheckFailed(f"training_set: asked Feast for {len(asked)} rows and got {got.num_rows}")
+    keys = ["review_id", "user_id", "business_id"]
+    differ = (got.select(keys).to_pandas().to_numpy() != asked[keys].to_numpy()).any(axis=1)
+    if differ.any():
+        row = int(differ.argmax())
+        raise CheckFailed(
+            f"training_set: row {row} came back as review {got['review_id'][row]}, asked was"
+            f" {asked['review_id'][row]}; {int(differ.sum())} rows differ"
+        )
+    expected = [*asked.columns, *(field.name for field in fields)]
+    if got.column_names != expected:
+        raise CheckFailed(f"training_set: Feast gave the columns {got.column_names}, expected {expected}")
+    for field in fields:
+        if got.schema.field(field.name).type != field.type:
+            found = got.schema.field(field.name).type
+            raise CheckFailed(f"training_set: {field.name} has type {found}, the feature view says {field.type}")
+
+
+def ask(store: "FeatureStore", service: "FeatureService", asked: pd.DataFrame) -> pa.Table:
+    """The features of the entity rows `asked`, by their full names, nulls as Feast gives them; row checks included."""
+    fields = feature_fields(service)
+    got = store.get_historical_features(asked, service, full_feature_names=True).to_arrow()
+    check_rows(asked, got, fields)
+    return got.select([field.name for field in fields])
+
+
+def registered_service(repo: Path, dump: Path, params: Params) -> "tuple[FeatureStore, FeatureService]":
+    """The store and the feature service of the model and protocol; UserError where a feature table is missing."""
+    store = registered_store(repo, dump)
+    from feast import FileSource
+    from naming import service_name
+
+    service = store.get_feature_service(service_name(params.model, params.protocol))
+    for projection in service.feature_view_projections:
+        source = store.get_feature_view(projection.name).batch_source
+        if isinstance(source, FileSource) and not (repo / source.path).is_file():
+            raise UserError(f"{repo / source.path}: no such feature table; run `dvc repro history` to make it")
+    return store, service
+
+
+def main(args: argparse.Namespace, params: Params) -> None:
+    members = read_members(args.reviews, args.split, params.protocol)
+    counts = visible_counts(members, params.protocol, params.history.leave_out)
+    import_from(args.repo)
+    store, service = registered_service(args.repo, args.registry, params)
+    from filling import fill_counts
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as name,
+        tqdm(total=members.num_rows, desc="training set", unit="row", delay=1) as progress,
+    ):
+        made = Path(name) / "made"
+        for split in SPLITS:
+            chosen = pc.equal(members["split"], split)
+            rows = members.filter(chosen)
+            features = ask(store, service, entity_frame(rows, params.protocol, params.history))
+            check_history(rows["review_id"], features, counts.filter(chosen), params.protocol)
+            filled = fill_counts(features)
+            schema = pa.schema([*TRAINING_SET_KEYS, *filled.schema])
+            columns = [*rows.select(TRAINING_SET_KEYS.names).columns, *filled.columns]
+            write_table(pa.table(columns, names=schema.names), made / f"{split}.parquet", schema)
+            progress.update(rows.num_rows)
+        if args.out.exists():
+            shutil.rmtree(args.out)
+        made.rename(args.out)
+
+
+if __name__ == "__main__":
+    run_stage(
+        main,
+        __doc__,
+        {
+            "reviews": "the review table",
+            "split": "the membership table",
+            "repo": "the Feast feature repo",
+            "registry": "the dump of what is registered",
+            "out": "the folder of train, validation and test rows to write",
+        },
+    )
