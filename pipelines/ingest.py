@@ -11,7 +11,6 @@ docs/formats.md says what each source's records become.
 import argparse
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -57,7 +56,8 @@ SELECT * FROM rejects
 UNION ALL
 SELECT source_row, reason,
     left(to_json({'review_id': review_id, 'user_id': user_id, 'business_id': business_id, 'rating': rating,
-        'event_timestamp': strftime(event_timestamp, '%Y-%m-%dT%H:%M:%S.%fZ'), 'text': text})::VARCHAR, getvariable('raw_length'))
+        'event_timestamp': strftime(event_timestamp, '%Y-%m-%dT%H:%M:%S.%fZ'), 'text': text
+    })::VARCHAR, getvariable('raw_length'))
 FROM reviews JOIN duplicates USING (source_row)
 ORDER BY source_row
 """
@@ -94,6 +94,19 @@ SELECT
     count(*) FILTER (contains(text, chr(65533))) AS with_replacement_characters
 FROM reviews ANTI JOIN duplicates USING (source_row)
 """
+AGAIN_SQL = """
+SELECT
+    (SELECT count(*) - count(DISTINCT business_id) FROM businesses) AS "business: id seen before",
+    (SELECT count(*) - count(DISTINCT photo_id) FROM photos ANTI JOIN duplicates USING (source_row))
+        AS "photo: id seen before"
+"""
+REASONS_SQL = """
+SELECT split_part(reason, ':', 1) AS kind, count(*) AS times, min(source_row) AS row, arg_min(reason, source_row) AS example
+FROM read_parquet(?) GROUP BY kind ORDER BY times DESC, kind
+"""
+PHOTO_COUNTS_SQL = (
+    "SELECT count(*) AS photos, count(path) AS photo_files, count(caption) AS captions FROM read_parquet(?)"
+)
 
 
 @contextmanager
@@ -148,27 +161,32 @@ def write_batches(tables: Iterator[pa.Table], path: Path, schema: pa.Schema) -> 
 
 def write_tables(staged: Path, out: Path, files: PhotoFiles, path: Path) -> dict[str, Any]:
     """Write the four tables into `out`, and count. UserError where no record is a review."""
+
+    def rows(query: str, *values: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = connection.execute(query, values).to_arrow_table().to_pylist()
+        return found
+
     with staged_tables(staged) as connection:
-        counts = connection.execute(COUNTS_SQL).to_arrow_table().to_pylist()[0]
-        duplicates = connection.execute("SELECT source_row FROM duplicates").to_arrow_table()["source_row"]
-        rejects = write_batches(batches(connection, REJECTS_SQL, REJECTS), out / "rejects.parquet", REJECTS)
-        reasons = pq.read_table(out / "rejects.parquet", columns=["reason"])["reason"].to_pylist()
-        by_reason = Counter(reason.split(":")[0] for reason in reasons)
+        counts = rows(COUNTS_SQL)[0]
+        counts["rejects"] = write_batches(batches(connection, REJECTS_SQL, REJECTS), out / "rejects.parquet", REJECTS)
+        reasons = rows(REASONS_SQL, str(out / "rejects.parquet"))
         if counts["records"] == 0:
-            raise UserError(f"{path}: the file holds no record; download or export it again")
+            raise UserError(f"{path}: holds no record at all; download or export it again")
         if counts["reviews"] == 0:
-            reason, times = by_reason.most_common(1)[0]
-            example = next(full for full in reasons if full.split(":")[0] == reason)
+            most = reasons[0]
             raise UserError(
-                f"{path}: none of its {counts['records']} records is a review ({times} x {reason}, "
-                f"row 1: {example}); check `ingest.source` and `ingest.columns`"
+                f"{path}: none of its {counts['records']} records is a review; {most['times']} are like row "
+                f"{most['row']} ({most['example']}); check `ingest.source` and `ingest.columns`"
             )
+        duplicates = connection.execute("SELECT source_row FROM duplicates").to_arrow_table()["source_row"]
         write_batches(kept_reviews(staged, duplicates), out / "reviews.parquet", REVIEWS)
-        businesses = write_batches(
+        counts["businesses"] = write_batches(
             batches(connection, BUSINESSES_SQL, BUSINESSES), out / "businesses.parquet", BUSINESSES
         )
-        photos = write_batches(with_files(connection, files), out / "photos.parquet", PHOTOS)
-    return {**counts, "rejects": rejects, "rejects_by_reason": by_reason, "businesses": businesses, "photos": photos}
+        write_batches(with_files(connection, files), out / "photos.parquet", PHOTOS)
+        counts |= rows(PHOTO_COUNTS_SQL, str(out / "photos.parquet"))[0]
+        counts["ignored"] = {what: times for what, times in rows(AGAIN_SQL)[0].items() if times}
+    return counts | {"rejects_by_reason": {reason["kind"]: reason["times"] for reason in reasons}}
 
 
 def publish(staged: Path, tables: Path, counts: dict[str, Any], report: Path) -> None:
@@ -185,19 +203,19 @@ def main(args: argparse.Namespace, params: Params) -> None:
     """Read the source once, stage it, find duplicates, write, count."""
     settings = params.ingest
     files = list_photos(args.photos)
-    columns = {ours: theirs for ours, theirs in settings.columns.items()}
-    records = reader_of(settings.source)(args.source, columns)
+    records = reader_of(settings.source)(args.source, settings.columns)
     args.tables.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=args.tables.parent) as folder:
         staged, out = Path(folder) / "staged", Path(folder) / "out"
         staged.mkdir()
         ignored = stage_records(records, staged)
         counts = write_tables(staged, out, files, args.source)
-        publish(out, args.tables, {"source": settings.source, "ignored": ignored, **counts}, args.report)
+        counts |= {"source": settings.source, "ignored": counts["ignored"] | ignored}
+        publish(out, args.tables, counts, args.report)
     print(f"{args.source}: {counts['records']} records = {counts['reviews']} reviews + {counts['rejects']} rejects")
     for reason, times in sorted(counts["rejects_by_reason"].items()):
         print(f"  {times} x {reason}")
-    for what, times in sorted(ignored.items()):
+    for what, times in sorted(counts["ignored"].items()):
         print(f"  ignored: {times} x {what}")
 
 

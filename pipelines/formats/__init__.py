@@ -5,13 +5,13 @@ whole file is unusable. docs/formats.md says what becomes of every kind of dirt.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from pipelines.formats.records import Record
+from pipelines.formats.records import Columns, Record
 
-Read = Callable[[Path, Mapping[str, str]], Iterator[Record]]
+Read = Callable[[Path, Columns], Iterator[Record]]
 
 # Source -> module; imported when asked for, since some need packages that others do not.
 MODULES = {

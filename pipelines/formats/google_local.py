@@ -1,6 +1,6 @@
 """Google Local (2021): reviews and metadata as JSON Lines, plain or gzip, recognised by their keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from pipelines.formats.fields import (
     rating_of,
     text_of,
 )
-from pipelines.formats.json_lines import files_by_kind, json_lines
-from pipelines.formats.records import Business, Ignored, Record, Reject, Review
+from pipelines.formats.json_lines import json_files_by_kind, json_lines
+from pipelines.formats.records import Business, Columns, Ignored, Record, Reject, Review
 
 KINDS = {"reviews": {"gmap_id", "user_id", "rating"}, "metadata": {"gmap_id", "name"}}
 CAPTIONS = {"photo_id"}  # the sidecar, where the photos lie in the same folder
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
+def read(path: Path, columns: Columns) -> Iterator[Record]:
     """Stream a file of reviews, or a folder of reviews and metadata; `columns` is the `table` format's alone."""
-    files = files_by_kind(path, KINDS, required="reviews", ignored=(CAPTIONS,))
+    files = json_files_by_kind(path, KINDS, required="reviews", ignored=(CAPTIONS,))
     for file in files["metadata"]:
         yield from map(business_of, (parsed for _, _, parsed in json_lines(file)))
     rows = count(1)

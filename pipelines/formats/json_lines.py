@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.formats.fields import Unusable
-from pipelines.formats.opening import data_files, open_raw
+from pipelines.formats.opening import Files, Kinds, files_by_kind, open_raw
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
 LONGEST_LINE = 16 * 2**20  # bytes; a file without line ends must not fill the memory
@@ -61,24 +61,6 @@ def keys_of(path: Path) -> set[str]:
     return seen
 
 
-def files_by_kind(
-    path: Path, kinds: dict[str, set[str]], *, required: str, ignored: tuple[set[str], ...] = ()
-) -> dict[str, list[Path]]:
-    """The files at `path` by what their keys say they are, whatever their names.
-
-    `kinds`: kind -> keys that a file of it has, the first match counting. `ignored`: keys of files that belong to the
-    dataset and say nothing here. UserError for any other file, and where no file is of the kind `required`.
-    """
-    found: dict[str, list[Path]] = {kind: [] for kind in kinds}
-    for file in data_files(path, SUFFIXES):
-        keys = keys_of(file)
-        kind = next((kind for kind, needed in kinds.items() if needed <= keys), None)
-        if kind is not None:
-            found[kind].append(file)
-        elif not any(needed <= keys for needed in ignored):
-            wanted = "; ".join(f"{kind}: {', '.join(sorted(needed))}" for kind, needed in kinds.items())
-            raise UserError(f"{file}: line 1: has the keys {sorted(keys)}; expected those of {wanted}")
-    if not found[required]:
-        needed = ", ".join(sorted(kinds[required]))
-        raise UserError(f"{path}: no file with {required} here (keys {needed}); set `ingest.path` to the raw data")
-    return found
+def json_files_by_kind(path: Path, kinds: Kinds, *, required: str, ignored: tuple[set[str], ...] = ()) -> Files:
+    """`files_by_kind` for JSON Lines."""
+    return files_by_kind(path, SUFFIXES, keys_of, kinds, required=required, ignored=ignored)

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -98,4 +98,39 @@ def data_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
     if not found:
         raise UserError(f"{path}: no file here ends in {', '.join(suffixes)}; set `ingest.path` to the raw data")
+    return found
+
+
+Kinds = dict[str, set[str]]  # kind of file -> keys (JSON) or columns (CSV) that a file of it has
+Files = dict[str, list[Path]]
+
+
+def files_by_kind(
+    path: Path,
+    suffixes: tuple[str, ...],
+    keys_of: Callable[[Path], set[str]],
+    kinds: Kinds,
+    *,
+    required: str,
+    ignored: tuple[set[str], ...] = (),
+) -> Files:
+    """The files at `path` by what their keys say they are, whatever their names; the first matching kind counts.
+
+    `ignored`: keys of files that belong to the dataset and say nothing here. UserError for any other file, and where
+    no file is of the kind `required`.
+    """
+    found: Files = {kind: [] for kind in kinds}
+    for file in data_files(path, suffixes):
+        keys = keys_of(file)
+        kind = next((kind for kind, needed in kinds.items() if needed <= keys), None)
+        if kind is not None:
+            found[kind].append(file)
+        elif not any(needed <= keys for needed in ignored):
+            wanted = "; or ".join(f"{', '.join(sorted(needed))} ({kind})" for kind, needed in kinds.items())
+            raise UserError(
+                f"{file}: line 1: has {', '.join(sorted(keys))}; expected {wanted}: set `ingest.source` to its format"
+            )
+    if not found[required]:
+        needed = ", ".join(sorted(kinds[required]))
+        raise UserError(f"{path}: holds no file of {required} (with {needed}); set `ingest.path` to the raw data")
     return found

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from pipelines.core.params import Column
 
 RAW_LENGTH = 1000  # characters of a rejected record that are kept
 
@@ -54,6 +57,7 @@ class Ignored:
     what: str
 
 
+Columns = Mapping[Column, str]  # our name -> theirs, for the `table` format
 Record = Review | Business | Photo | Reject | Ignored
 
 

@@ -84,7 +84,7 @@ def stage_records(records: Iterable[Record], folder: Path) -> Counter[str]:
                 case Photo(photo_id, business_id, caption):
                     staging.add("photos", staging.position("photos"), photo_id, None, None, business_id, caption)
                 case Ignored(what):
-                    ignored[what.split(":")[0] + ":" + what.split(":")[1]] += 1
+                    ignored[":".join(what.split(":")[:2])] += 1
         for name in STAGED:
             staging.flush(name)
     return ignored
