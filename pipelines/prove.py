@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from pipelines.core.command import run_stage
-from pipelines.core.errors import CheckFailed
+from pipelines.core.errors import CheckFailed, UserError
 from pipelines.core.feature_rows import ENTITIES, Vectors, number_tables, vector_tables
 from pipelines.core.params import History, Params, Protocol
+from pipelines.core.progress import progress
 from pipelines.core.tables import FEATURE_TABLES, whole_file
 from pipelines.core.visibility import RATING_UNIT, TREND_INSTANTS, VECTOR_UNIT
 from pipelines.history import read_members, read_vectors
@@ -269,8 +269,10 @@ def prove(world: World, read: Callable[[Sequence[str]], dict[str, Row]], params:
         raise CheckFailed(f"prove: {len(absent)} reviews of the split are not in the training set: {absent[:3]}")
 
     compared = Findings()
-    for review_id in tqdm(review_ids, desc="recomputing", unit="review", delay=1):
-        compared.compare(review_id, obvious.features(review_id), training_set[review_id], "recomputed")
+    with progress(len(review_ids), "recomputing", "review") as bar:
+        for review_id in review_ids:
+            compared.compare(review_id, obvious.features(review_id), training_set[review_id], "recomputed")
+            bar.update()
 
     moved = Findings()
     short = [i for i in review_ids if sum(map(len, obvious.around(i)[1].values())) <= LONGEST_WORLD]
@@ -296,6 +298,8 @@ def read_training_set(folder: Path, review_ids: Sequence[str]) -> dict[str, Row]
     """The features of those `review_ids` that are in the training set's three files."""
     found: dict[str, Row] = {}
     for split in ("train", "validation", "test"):
+        if not (folder / f"{split}.parquet").is_file():
+            raise UserError(f"{folder / split}.parquet: no such table; run `dvc repro` to make it")
         table = pq.read_table(
             folder / f"{split}.parquet", columns=["review_id", *FEATURES], filters=[("review_id", "in", review_ids)]
         )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import UserError
+from pipelines.core.progress import progress
 from pipelines.core.vector_cache import VectorCache, Vectors, key_of_text
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -51,12 +52,11 @@ class TextEncoder:
         if not texts:
             return
         import torch
-        from tqdm import tqdm
 
         model = self._loaded()
         most = model.max_seq_length
         counts = [len(ids) for ids in model.tokenizer(texts, truncation=True, max_length=most)["input_ids"]]
-        with tqdm(total=len(texts), desc=description, unit="text", delay=1) as progress, torch.inference_mode():
+        with progress(len(texts), description, "text") as bar, torch.inference_mode():
             for length, some in batches_by_length(texts, counts, self.batch_size, most):
                 padded = some + [""] * (self.batch_size - len(some))
                 tokens = model.tokenizer(
@@ -64,12 +64,14 @@ class TextEncoder:
                 )
                 vectors = model(dict(tokens.to(model.device)))["sentence_embedding"][: len(some)]
                 yield some, torch.nn.functional.normalize(vectors.float()).cpu().numpy()
-                progress.update(len(some))
+                bar.update(len(some))
 
     def _loaded(self) -> Any:
         if self._model is None:
             from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
 
+            logging.disable_progress_bar()  # of the second that loading takes
             self._model = SentenceTransformer(
                 str(self.folder), local_files_only=True, model_kwargs={"use_safetensors": True}
             ).eval()

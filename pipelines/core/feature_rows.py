@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from tqdm import tqdm
 
 from pipelines.core import visibility
 from pipelines.core.params import History, Protocol
+from pipelines.core.progress import progress
 from pipelines.core.tables import FEATURE_TABLES, vector_column
 from pipelines.core.visibility import Entity, Ints, key_of
 
@@ -63,7 +63,7 @@ def vector_tables(
     for entity in ENTITIES:
         key, ids = pd.factorize(members[key_of(entity)], sort=True)
         name = f"{entity}_{group}"
-        with tqdm(total=len(key), desc=f"{name} means", unit="review", delay=1) as progress:
+        with progress(len(key), f"{name} means", "review") as bar:
             for rows in whole_entities(key):
                 some = _Piece(members.iloc[rows], vectors.values[rows], vectors.known[rows], key[rows], ids, history)
                 if protocol == "point_in_time":
@@ -71,7 +71,7 @@ def vector_tables(
                 else:
                     yield name, some.of_train(name)
                     yield f"{name}_by_review", some.left_out(f"{name}_by_review", entity)
-                progress.update(len(rows))
+                bar.update(len(rows))
 
 
 def whole_entities(key: Ints, size: int = CHUNK) -> Iterator[Ints]:

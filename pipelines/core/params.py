@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from pipelines.core.errors import UserError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+AnyShare = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Protocol = Literal["point_in_time", "leave_one_out"]
 Source = Literal["synthetic", "google_restaurants", "google_local", "yelp", "zomato", "table"]
@@ -47,12 +48,18 @@ class Ingest(Section):
     columns: dict[Column, str]  # for `table`: our name -> theirs
 
 
+class WarmShare(Section):
+    user: AnyShare  # at least, of validation and test rows whose user is in train
+    business: AnyShare
+
+
 class Validate(Section):
     min_reviews: Annotated[int, Field(ge=1)]
     positive_share: tuple[Share, Share] = Field(strict=False)
     earliest: AwareDatetime = Field(strict=False)
     latest: AwareDatetime = Field(strict=False)
-    warm_share: Annotated[float, Field(ge=0, le=1)]  # of test rows whose user or business has a history
+    reject_share: AnyShare  # at most, of the records read
+    warm_share: WarmShare
 
 
 class Split(Section):
