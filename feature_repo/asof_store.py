@@ -99,10 +99,16 @@ class ViewJoin:
         features = self._feature_rows(connection.read_parquet(self.path))
         keys = [rows[entity] == features[FEATURE_KEY + key] for key, entity in self.keys.items()]
         found = rows.asof_join(features, on=rows[INSTANT] >= features[FEATURE_INSTANT], predicates=keys)
-        taken = {name: found[name] for name in self.features.values()}
+        conditions = []
         if self.ttl is not None:
-            alive = found[FEATURE_INSTANT] + ibis.literal(self.ttl) >= found[INSTANT]
-            taken = {name: alive.ifelse(value, ibis.null()) for name, value in taken.items()}
+            conditions.append(found[FEATURE_INSTANT] + ibis.literal(self.ttl) >= found[INSTANT])
+        if (
+            instants.null_count
+        ):  # to DuckDB's ASOF JOIN a null is later than every instant: it would find the newest row
+            conditions.append(found[INSTANT].notnull())
+        taken = {name: found[name] for name in self.features.values()}
+        if conditions:
+            taken = {name: ibis.and_(*conditions).ifelse(value, ibis.null()) for name, value in taken.items()}
         return connection.to_pyarrow(found.order_by(ROW).select(**taken))
 
     def _keys_of(self, entities: pa.Table, instants: pa.Array) -> pa.Table:
@@ -198,8 +204,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
         Rows come back all and in order. Of two feature rows of one key and instant, with no created timestamp to tell
         them apart, either may be taken, as in Feast's own store.
         """
-        if entity_df is None:
-            raise ValueError("entity_df is None: this store, like Feast's duckdb store, needs entity rows")
+        assert entity_df is not None  # Feast asks without entity rows only by a range, which this signature has not
         views = [located_view(view, config) for view in feature_views]
         if (
             filter_by_created_timestamp
