@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,4 +24,6 @@ def run_stage(
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")
     args = parser.parse_args()
+    # ibis 12 calls a method that duckdb 1.5 has renamed; nothing that a user could mend
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="ibis")
     sys.exit(exit_code_of(lambda: main(args, load_params(args.params))))
