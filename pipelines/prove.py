@@ -262,7 +262,7 @@ def prove(world: World, read: Callable[[Sequence[str]], dict[str, Row]], params:
     """Compare and perturb a sample; the report. `read` gives the training set's features of some review ids."""
     protocol, history = params.protocol, params.history
     obvious = Obvious(world, protocol, history)
-    review_ids, hard = sample(obvious.members, params.prove.rows, params.seed)
+    review_ids, hard = sample(obvious.members, params.prove.rows, params.prove.seed)
     training_set = read(review_ids)
     absent = [review_id for review_id in review_ids if review_id not in training_set]
     if absent:

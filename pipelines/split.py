@@ -53,12 +53,12 @@ def split_by_time(instants: pd.Series, split: Split) -> npt.NDArray[np.str_]:
     return np.where(values >= test_from, "test", np.where(values >= validation_from, "validation", "train"))
 
 
-def split_by_pair(reviews: pd.DataFrame, split: Split, seed: int) -> npt.NDArray[np.str_]:
+def split_by_pair(reviews: pd.DataFrame, split: Split) -> npt.NDArray[np.str_]:
     """Random by pair: 1 : 3 of rows to test, `validation_share` of the rest to validation.
 
     Every user's and every business's first pair by hash stays in train, so that each of them is known there.
     """
-    order = hash_pairs(reviews["user_id"], reviews["business_id"], seed, "split")
+    order = hash_pairs(reviews["user_id"], reviews["business_id"], split.seed, "split")
     pairs = pd.DataFrame({"user_id": reviews["user_id"], "business_id": reviews["business_id"], "order": order})
     pairs = pairs.groupby(["user_id", "business_id", "order"], as_index=False).size()
     anchor = pd.Series(False, index=pairs.index)
@@ -80,7 +80,7 @@ def split_by_pair(reviews: pd.DataFrame, split: Split, seed: int) -> npt.NDArray
     return pairs.set_index("order")["split"].reindex(order).to_numpy()
 
 
-def split_reviews(reviews: pd.DataFrame, protocol: Protocol, split: Split, seed: int) -> pd.DataFrame:
+def split_reviews(reviews: pd.DataFrame, protocol: Protocol, split: Split) -> pd.DataFrame:
     """Rows (review_id, split, fold), sorted by review_id.
 
     `reviews` has review_id, user_id, business_id, event_timestamp. Raises UserError where the protocol needs
@@ -97,8 +97,8 @@ def split_reviews(reviews: pd.DataFrame, protocol: Protocol, split: Split, seed:
         splits = split_by_time(member["event_timestamp"], split)
     else:
         member = without_singles(reviews)
-        splits = split_by_pair(member, split, seed) if len(member) else np.array([], str)
-    folds = hash_pairs(member["user_id"], member["business_id"], seed, "fold") % np.uint64(split.folds)
+        splits = split_by_pair(member, split) if len(member) else np.array([], str)
+    folds = hash_pairs(member["user_id"], member["business_id"], split.seed, "fold") % np.uint64(split.folds)
     rows = pd.DataFrame({"review_id": member["review_id"], "split": splits, "fold": folds.astype("int8")})
     counts = rows["split"].value_counts()
     empty = [name for name in ("train", "validation", "test") if name not in counts]
@@ -114,7 +114,7 @@ def write_split(reviews: Path, out: Path, params: Params) -> None:
     """The stage: read the review table's ids and instants, write the membership."""
     columns = ["review_id", "user_id", "business_id", "event_timestamp"]
     table = read_table(reviews, REVIEWS, columns).to_pandas()
-    rows = split_reviews(table, params.protocol, params.split, params.seed)
+    rows = split_reviews(table, params.protocol, params.split)
     write_table(pa.Table.from_pandas(rows, preserve_index=False), out, SPLIT)
     counts = rows["split"].value_counts()
     parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "validation", "test"))

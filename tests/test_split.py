@@ -16,7 +16,7 @@ from pipelines.split import split_reviews, without_singles
 PINNED_SPLITS = "tvtttttttttvtttt"
 PINNED_FOLDS = [2, 2, 3, 1, 1, 4, 3, 3, 0, 0, 0, 1, 3, 4, 4, 2]
 
-SPLIT = Split(test_share=0.25, validation_share=0.2, folds=5)
+SPLIT = Split(seed=7, test_share=0.25, validation_share=0.2, folds=5)
 
 
 def reviews_of(pairs: list[tuple[int, int]], hours: list[int] | None = None) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def random_reviews(rows: int, users: int, businesses: int, seed: int = 0) -> pd.
 
 def test_shares_by_time():
     reviews = random_reviews(4000, 300, 80)
-    rows = reviews.merge(split_reviews(reviews, "point_in_time", SPLIT, 7), on="review_id")
+    rows = reviews.merge(split_reviews(reviews, "point_in_time", SPLIT), on="review_id")
     shares = rows["split"].value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.25, abs=0.005)
     assert shares["validation"] == pytest.approx(0.15, abs=0.005)
@@ -52,7 +52,7 @@ def test_shares_by_time():
 
 def test_shares_by_pair_and_everyone_is_known_in_train():
     reviews = random_reviews(4000, 300, 80)
-    rows = reviews.merge(split_reviews(reviews, "leave_one_out", SPLIT, 7), on="review_id")
+    rows = reviews.merge(split_reviews(reviews, "leave_one_out", SPLIT), on="review_id")
     shares = rows["split"].value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.25, abs=0.005)
     assert shares["validation"] == pytest.approx(0.15, abs=0.005)
@@ -80,31 +80,31 @@ def test_without_singles_equals_the_obvious(pairs):
 @pytest.mark.parametrize("protocol", ["point_in_time", "leave_one_out"])
 def test_the_order_of_rows_decides_nothing_and_the_seed_does(protocol):
     reviews = random_reviews(500, 40, 20)
-    first = split_reviews(reviews, protocol, SPLIT, 7)
-    again = split_reviews(reviews.sample(frac=1, random_state=1), protocol, SPLIT, 7)
+    first = split_reviews(reviews, protocol, SPLIT)
+    again = split_reviews(reviews.sample(frac=1, random_state=1), protocol, SPLIT)
     pd.testing.assert_frame_equal(first, again)
-    other = split_reviews(reviews, protocol, SPLIT, 8)
+    other = split_reviews(reviews, protocol, SPLIT.model_copy(update={"seed": 8}))
     assert not first["fold"].equals(other["fold"])
 
 
 def test_a_cut_never_goes_through_an_instant():
     reviews = reviews_of([(i, i % 3) for i in range(40)], [i // 7 for i in range(40)])
-    rows = reviews.merge(split_reviews(reviews, "point_in_time", SPLIT, 7), on="review_id")
+    rows = reviews.merge(split_reviews(reviews, "point_in_time", SPLIT), on="review_id")
     assert (rows.groupby("event_timestamp")["split"].nunique() == 1).all()
 
 
 def test_membership_is_pinned():
     """A hash that changed between versions or machines would move rows between train and test."""
     reviews = reviews_of([(u, b) for u in range(4) for b in range(4)])
-    rows = split_reviews(reviews, "leave_one_out", SPLIT, 7)
+    rows = split_reviews(reviews, "leave_one_out", SPLIT)
     assert "".join(rows["split"].str[0]) == PINNED_SPLITS
     assert list(rows["fold"]) == PINNED_FOLDS
 
 
 def test_refusals():
     with pytest.raises(UserError, match="3 of 3 reviews have no instant; a source without instants knows only `proto"):
-        split_reviews(reviews_of([(0, 0), (1, 1), (2, 2)]), "point_in_time", SPLIT, 7)
+        split_reviews(reviews_of([(0, 0), (1, 1), (2, 2)]), "point_in_time", SPLIT)
     with pytest.raises(UserError, match="no row for train, validation, test among 0 of 3 reviews under leave_one_out"):
-        split_reviews(reviews_of([(0, 0), (1, 1), (2, 2)]), "leave_one_out", SPLIT, 7)
+        split_reviews(reviews_of([(0, 0), (1, 1), (2, 2)]), "leave_one_out", SPLIT)
     with pytest.raises(UserError, match="no row for train, validation among 5 of 5 reviews under point_in_time"):
-        split_reviews(reviews_of([(i, 0) for i in range(5)], [3] * 5), "point_in_time", SPLIT, 7)
+        split_reviews(reviews_of([(i, 0) for i in range(5)], [3] * 5), "point_in_time", SPLIT)

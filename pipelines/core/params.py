@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from pipelines.core.errors import UserError
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 AnyShare = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -63,6 +64,7 @@ class Validate(Section):
 
 
 class Split(Section):
+    seed: Seed
     test_share: Share
     validation_share: Share  # of what is not test
     folds: Annotated[int, Field(ge=2, le=127)]
@@ -80,6 +82,7 @@ class History(Section):
 
 
 class Prove(Section):
+    seed: Seed
     rows: Annotated[int, Field(ge=1)]
     perturbed: Annotated[int, Field(ge=1)]
 
@@ -111,7 +114,7 @@ class Params(Section):
     model: Literal["baseline"]
     dropout: Dropout
     class_weights: Literal["basic", "sqrt", "none"]
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Seed
     cache: Cache
     simulate: Simulate
     ingest: Ingest
