@@ -31,7 +31,7 @@ from pipelines.formats.photo_files import PhotoFiles, list_photos, sha256_of
 from pipelines.formats.records import RAW_LENGTH
 from pipelines.formats.staging import stage_records
 
-ROWS = 65_536  # of a row group in the tables
+ROWS = 16_384  # of a row group in the tables; a batch of long reviews is what the memory must hold several times
 MEMORY = "1GB"  # DuckDB's; what does not fit is spilled beside the staged files
 
 # A record is a duplicate of the first one with its content, else of the first one left with its id.
@@ -101,7 +101,8 @@ SELECT
         AS "photo: id seen before"
 """
 REASONS_SQL = """
-SELECT split_part(reason, ':', 1) AS kind, count(*) AS times, min(source_row) AS row, arg_min(reason, source_row) AS example
+SELECT split_part(reason, ':', 1) AS kind, count(*) AS times, min(source_row) AS row,
+    arg_min(reason, source_row) AS example
 FROM read_parquet(?) GROUP BY kind ORDER BY times DESC, kind
 """
 PHOTO_COUNTS_SQL = (
@@ -131,9 +132,11 @@ def batches(connection: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema
 
 def kept_reviews(staged: Path, duplicates: pa.Array) -> Iterator[pa.Table]:
     """Staged reviews less the rows `duplicates`, in the source's order."""
-    for batch in pq.ParquetFile(staged / "reviews.parquet").iter_batches(ROWS):
-        kept = batch.filter(pc.invert(pc.is_in(batch["source_row"], duplicates)))
-        yield pa.Table.from_batches([kept]).select(REVIEWS.names).cast(REVIEWS)
+    with pq.ParquetFile(staged / "reviews.parquet") as file:
+        for group in range(file.num_row_groups):  # iter_batches would hold several groups at once
+            table = file.read_row_group(group, columns=["source_row", *REVIEWS.names])
+            kept = table.filter(pc.invert(pc.is_in(table["source_row"], duplicates)))
+            yield kept.select(REVIEWS.names).cast(REVIEWS)
 
 
 def with_files(connection: duckdb.DuckDBPyConnection, files: PhotoFiles) -> Iterator[pa.Table]:

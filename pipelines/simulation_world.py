@@ -30,7 +30,7 @@ MONTH_MS = 30 * 24 * 3600 * 1000
 DAY_MS = 24 * 3600 * 1000
 
 # What an expected stay is worth: shares of the four things a history can tell, and what it cannot.
-TASTE, QUALITY, PRICE, STRICTNESS, NOISE = 0.7, 0.9, 0.5, 0.6, 1.2
+TASTE, QUALITY, PRICE, STRICTNESS, NOISE = 0.7, 0.9, 0.5, 0.8, 1.2
 # Of the negatives: 1, 2 and 3 stars; of the positives: 4 stars (as review sites have them: the ends are popular).
 NEGATIVE_STARS = (0.38, 0.20, 0.42)
 FOUR_OF_POSITIVE = 0.34

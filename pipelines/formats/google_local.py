@@ -1,7 +1,7 @@
 """Google Local (2021): reviews and metadata as JSON Lines, plain or gzip, recognised by their keys."""
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ def read(path: Path, columns: Columns) -> Iterator[Record]:
     files = json_files_by_kind(path, KINDS, required="reviews", ignored=(CAPTIONS,))
     for file in files["metadata"]:
         yield from map(business_of, (parsed for _, _, parsed in json_lines(file)))
-    rows = count(1)
-    for file in files["reviews"]:
-        for row, (_, line, parsed) in zip(rows, json_lines(file), strict=False):
-            yield review_of(row, line, parsed)
+    records = chain.from_iterable(map(json_lines, files["reviews"]))
+    for row, (_, line, parsed) in enumerate(records, 1):
+        yield review_of(row, line, parsed)
 
 
 def review_of(row: int, line: str, parsed: dict[str, Any] | Unusable) -> Review | Reject:

@@ -8,7 +8,6 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,7 +33,7 @@ def read(path: Path, columns: Columns) -> Iterator[Record]:
     with open_raw(files[0]) as raw:
         in_parts = SPLIT_FILE.match(raw.read(200)) is not None
     records = entries(files[0]) if in_parts else lines(files[0])
-    for row, (raw_text, parsed) in zip(count(1), records, strict=False):
+    for row, (raw_text, parsed) in enumerate(records, 1):
         yield review_of(row, raw_text, parsed)
 
 

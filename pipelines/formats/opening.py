@@ -68,7 +68,7 @@ def open_raw(path: Path) -> Iterator[BinaryIO]:
             raise UserError(f"{path}: byte 0: the file is {remedy}")
     with (
         path.open("rb", buffering=0) as handle,
-        tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=5) as bar,
+        tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=5, mininterval=1) as bar,
     ):
         counting = io.BufferedReader(_Counting(handle, bar), 1 << 20)
         if not head.startswith(GZIP):

@@ -6,7 +6,6 @@ content's hash stands in, without the other the source has no instants.
 
 import json
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,7 +36,7 @@ def read(path: Path, columns: Columns) -> Iterator[Record]:
         present = keys_of(path) if is_json else columns_of(path)
         rows = ((line, parsed) for _, line, parsed in json_lines(path)) if is_json else csv_rows(path)
     names = resolve(path, columns, present)
-    for row, (raw_text, values) in zip(count(1), rows, strict=False):
+    for row, (raw_text, values) in enumerate(rows, 1):
         yield review_of(row, raw_text, values, names)
 
 

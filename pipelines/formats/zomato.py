@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import count
+from itertools import chain
 from pathlib import Path
 
 from pipelines.formats.csv_rows import csv_files_by_kind, csv_rows
@@ -24,10 +24,9 @@ def read(path: Path, columns: Columns) -> Iterator[Record]:
     files = csv_files_by_kind(path, KINDS, required="reviews")
     for file in files["restaurants"]:
         yield from (business_of(row) for _, row in csv_rows(file))
-    rows = count(1)
-    for file in files["reviews"]:
-        for number, (raw, row) in zip(rows, csv_rows(file), strict=False):
-            yield review_of(number, raw, row)
+    records = chain.from_iterable(map(csv_rows, files["reviews"]))
+    for number, (raw, row) in enumerate(records, 1):
+        yield review_of(number, raw, row)
 
 
 def review_of(number: int, raw: str, row: dict[str, str] | Unusable) -> Review | Reject:
