@@ -39,7 +39,9 @@ def logistic(columns: Mapping[str, Columns], labels: Labels, judged: tuple[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)  # a floor that was not reached would be too low a bar
         model = LogisticRegression(max_iter=1000).fit(encoding.encode(columns["train"]), labels)
-    return {split: model.predict_proba(encoding.encode(columns[split]))[:, 1] for split in judged}
+    # In float64, since scikit-learn would answer float32 in kind.
+    encoded = {split: encoding.encode(columns[split]).astype(np.float64) for split in judged}
+    return {split: model.predict_proba(rows)[:, 1] for split, rows in encoded.items()}
 
 
 def gradient_boosting(

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.dlrm import DLRM, InteractionArch
+from models.trainer import seeded
+
+B, K, D = 9, 5, 4
+FIELDS = ["text", "category", "image"]
+
+
+def network(wide: bool = False, dropout: float = 0.0) -> DLRM:
+    with seeded(3):
+        made = DLRM(K, FIELDS, [6, D], [7, 3], dropout, wide)
+        if made.wide is not None:
+            nn.init.normal_(made.wide.weight)
+    return made.eval()
+
+
+def batch(rows: int = B, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"dense": torch.randn(rows, K, generator=generator)} | {
+        name: torch.randn(rows, D, generator=generator) for name in FIELDS
+    }
+
+
+def obvious_forward(made: DLRM, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    """Row by row, pair by pair, in float64, from the weights' names alone."""
+    weights = {name: tensor.double().numpy() for name, tensor in made.state_dict().items()}
+
+    def layer(name: str, x: np.ndarray) -> np.ndarray:
+        return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
+
+    logits = []
+    for row in range(len(inputs["dense"])):
+        dense = inputs["dense"][row].double().numpy()
+        x = dense
+        for i in (0, 3):
+            x = np.maximum(layer(f"dense_arch.layers.{i}", x), 0)
+        fields = [x, *(inputs[name][row].double().numpy() for name in FIELDS)]
+        dots = [fields[i] @ fields[j] for i in range(len(fields)) for j in range(i)]
+        top = np.concatenate([x, dots])
+        for i in (0, 3):
+            top = np.maximum(layer(f"over_arch.layers.{i}", top), 0)
+        logit = layer("over_arch.logit", top)[0]
+        logits.append(logit + (weights["wide.weight"] @ dense)[0] if made.wide is not None else logit)
+    return np.array(logits)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_equals_an_obvious_forward(wide: bool) -> None:
+    made, inputs = network(wide), batch()
+    np.testing.assert_allclose(made(inputs).detach().numpy(), obvious_forward(made, inputs), atol=1e-5)
+
+
+def test_interaction_golden_values() -> None:
+    fields = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
+    # dense, then (1,0), (2,0), (2,1)
+    assert InteractionArch(3)(fields).tolist() == [[1.0, 2.0, 11.0, 17.0, 39.0]]
+
+
+def test_shape_and_dtype() -> None:
+    logits = network()(batch())
+    assert logits.shape == (B,)
+    assert logits.dtype == torch.float32
+
+
+def test_a_new_wide_path_says_nothing() -> None:
+    with seeded(3):
+        wide = DLRM(K, FIELDS, [6, D], [7, 3], 0.0, wide=True)
+    assert torch.equal(wide.eval()(batch()), network()(batch()))
+
+
+def test_permuting_rows_permutes_outputs() -> None:
+    made, inputs, order = network(), batch(), torch.randperm(B, generator=torch.Generator().manual_seed(1))
+    moved = made({name: tensor[order] for name, tensor in inputs.items()})
+    assert torch.allclose(moved, made(inputs)[order], atol=1e-6)
+    assert not torch.allclose(moved, made(inputs), atol=1e-6)
+
+
+def test_a_row_more_changes_no_other_row() -> None:
+    made, inputs = network(dropout=0.5), batch()
+    fewer = made({name: tensor[:-1] for name, tensor in inputs.items()})
+    assert torch.allclose(fewer, made(inputs)[:-1], atol=1e-6)
+
+
+def test_dropout_moves_training_alone() -> None:
+    made, inputs = network(dropout=0.5), batch()
+    assert torch.equal(made(inputs), made(inputs))
+    made.train()
+    assert not torch.equal(made(inputs), made(inputs))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": torch.zeros(B, D + 1)}, r"`text` has shape \(9, 5\), the network wants \(9, 4\)"),
+        ({"text": torch.zeros(B + 1, D)}, r"`text` has shape \(10, 4\)"),
+        ({"dense": torch.zeros(B, K + 2)}, r"`dense` has shape \(9, 7\), the network wants \(9, 5\)"),
+        ({"image": torch.zeros(B, D, dtype=torch.float64)}, "`image` is torch.float64"),
+        ({"sound": torch.zeros(B, D)}, r"inputs are .*'sound'.*, the network wants \['category', 'dense'"),
+    ],
+)
+def test_bad_inputs_are_refused_by_name(change: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network()({**batch(), **change})
+
+
+def test_a_missing_input_is_refused_by_name() -> None:
+    inputs = batch()
+    del inputs["dense"]
+    with pytest.raises(ValueError, match=r"inputs are \['category', 'image', 'text'\]"):
+        network()(inputs)

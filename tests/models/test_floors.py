@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from models.floors import floors, gradient_boosting
+from models.metrics import auc
+from pipelines.core.training_rows import TrainingRows
+from tests.models.training_sets import nothing_known, splits_of
+
+JUDGED = ("validation", "test")
+
+
+def of(splits: dict[str, TrainingRows]) -> dict[str, dict[str, np.ndarray]]:
+    columns = {split: rows.columns for split, rows in splits.items()}
+    return floors(columns, {split: rows.labels for split, rows in splits.items()}, JUDGED, seed=1)
+
+
+def test_learners_rank_and_the_constant_does_not() -> None:
+    splits = splits_of(3, (1500, 400, 400))
+    made = of(splits)
+    labels = splits["test"].labels
+    assert auc(labels, made["all_positive"]["test"]) == 0.5
+    assert made["all_positive"]["test"][0] == splits["train"].labels.mean()
+    for name in ("logistic", "gradient_boosting"):
+        assert (auc(labels, made[name]["test"]) or 0) > 0.65, name
+
+
+def test_the_same_again() -> None:
+    for name, said in of(splits_of(3)).items():
+        for split, probabilities in of(splits_of(3))[name].items():
+            assert probabilities.tobytes() == said[split].tobytes()
+
+
+def test_test_rows_are_not_looked_at() -> None:
+    splits = splits_of(3)
+    other = splits | {"test": splits_of(9)["test"]}
+    for name, said in of(splits).items():
+        assert of(other)[name]["validation"].tobytes() == said["validation"].tobytes()
+
+
+def test_a_history_that_no_one_has() -> None:
+    splits = {split: nothing_known(rows) for split, rows in splits_of(3).items()}
+    share = splits["train"].labels.mean()
+    for said in of(splits).values():
+        assert said["test"] == pytest.approx(share, abs=1e-3)
+
+
+def test_a_number_that_train_lacks_altogether() -> None:
+    """Leave-one-out knows no recency; scikit-learn cannot bin a column without values."""
+    splits = splits_of(3)
+    name = "user_history__newest_review_at"
+    columns = {
+        split: {**rows.columns, name: np.full_like(rows.columns[name], np.datetime64("NaT"))}
+        for split, rows in splits.items()
+    }
+    labels = {split: rows.labels for split, rows in splits.items()}
+    assert np.isfinite(gradient_boosting(columns, labels, JUDGED, 1)["test"]).all()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_one_label_alone(split: str) -> None:
+    splits = splits_of(3)
+    splits[split].columns["label"] = np.ones_like(splits[split].labels)
+    for said in of(splits).values():
+        assert np.isfinite(said["test"]).all()

@@ -1,0 +1,210 @@
+"""The three stages that learn and judge, through their command lines' own mains."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from models import saved
+from models.metrics import auc
+from models.recommender import TrainedRecommender
+from pipelines import evaluate, reduce, train
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.training_rows import fingerprint, read_splits, reducers_part
+from tests.models.training_sets import rows_of, table, write_splits
+from tests.params import ROOT, params_with, write_params
+
+QUICK = {"reduce__epochs": 4, "train__epochs": 6, "train__batch_size": 64, "reduce__batch_size": 64}
+
+
+def run_reduce(folder: Path, params: Params) -> None:
+    reduce.main(argparse.Namespace(training_set=folder / "set", out=folder / "reducer"), params)
+
+
+def run_train(folder: Path, params: Params) -> None:
+    paths = {"training_set": folder / "set", "reducer": folder / "reducer", "out": folder / "model"}
+    train.main(argparse.Namespace(**paths, live=folder / "live"), params)
+
+
+def run_evaluate(folder: Path, params: Params) -> None:
+    paths = {"training_set": folder / "set", "model": folder / "model", "metrics": folder / "metrics.json"}
+    paths |= {"predictions": folder / "predictions/test.parquet", "plots": folder / "plots"}
+    evaluate.main(argparse.Namespace(**paths), params)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all three stages leave behind, in mode `split`; copy it before you touch it."""
+    return all_three(tmp_path_factory.mktemp("made"), reduce__mode="split")
+
+
+def all_three(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    write_splits(folder / "set")
+    params = params_with(folder, **(QUICK | changes))
+    run_reduce(folder, params)
+    run_train(folder, params)
+    run_evaluate(folder, params)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["paper", "split", "joint"])
+def test_every_mode_from_training_set_to_figures(tmp_path: Path, mode: str) -> None:
+    folder = all_three(tmp_path, reduce__mode=mode, train__epochs=30)
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert set(figures) == {"train", "validation", "test", "floors"}
+    assert set(figures["floors"]) == {"all_positive", "logistic", "gradient_boosting"}
+    assert figures["test"]["auc"] > 0.6
+    assert figures["test"]["threshold"] == figures["validation"]["threshold"] == figures["train"]["warm"]["threshold"]
+    assert figures["validation"]["tpr"] >= 0.9
+    assert figures["test"]["warm"]["n"] + figures["test"]["cold"]["n"] == figures["test"]["n"] == 200
+    predictions = pq.read_table(folder / "predictions/test.parquet")
+    test = read_splits(folder / "set")["test"]
+    assert predictions["review_id"].equals(test.table["review_id"])
+    assert auc(predictions["label"].to_numpy(), predictions["probability"].to_numpy()) == figures["test"]["auc"]
+
+
+def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
+    first, second = all_three(tmp_path / "a"), all_three(tmp_path / "b")
+    names = ["reducer", "model", "metrics.json", "predictions/test.parquet", "plots/roc.csv", "live/metrics.json"]
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    run_train(tmp_path / "b", params_with(tmp_path, **QUICK, seed=8))
+    assert (second / "model").read_bytes() != (first / "model").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["paper", "split", "joint"])
+def test_only_joint_training_moves_the_reducer(tmp_path: Path, mode: str) -> None:
+    folder = all_three(tmp_path, reduce__mode=mode)
+    before, _ = saved.load(folder / "reducer", "reducer")
+    after = TrainedRecommender.load(folder / "model").network.reducer.state_dict()
+    same = all(torch.equal(before[name], after[name]) for name in before)
+    assert same == (mode != "joint")
+
+
+def test_dropout_is_no_business_of_the_reducer(tmp_path: Path) -> None:
+    write_splits(tmp_path / "set")
+    run_reduce(tmp_path, params_with(tmp_path, **QUICK, reduce__mode="split", dropout=0.1))
+    first = (tmp_path / "reducer").read_bytes()
+    run_reduce(tmp_path, params_with(tmp_path, **QUICK, reduce__mode="split", dropout=0.5))
+    assert (tmp_path / "reducer").read_bytes() == first
+
+
+def test_the_model_says_where_it_comes_from(tmp_path: Path) -> None:
+    model = TrainedRecommender.load(all_three(tmp_path, class_weights="basic") / "model")
+    assert model.feature_service == "baseline_point_in_time"
+    assert model.fingerprint == fingerprint(tmp_path / "set")
+    assert model.params["class_weights"] == "basic"
+    assert model.weights[0] > model.weights[1]  # fewer dislikes, each weighing more
+
+
+def test_learning_curves_have_a_point_an_epoch(made: Path) -> None:
+    for split in ("train", "validation"):
+        for name in ("log_loss", "auc"):
+            lines = (made / f"live/plots/metrics/{split}/{name}.tsv").read_text().splitlines()
+            assert len(lines) == 1 + 6
+    assert 1 <= json.loads((made / "live/metrics.json").read_text())["best_epoch"] <= 6
+
+
+def test_halves_of_train() -> None:
+    rows = rows_of(table(400, 1))
+    earlier = reducers_part(rows, "point_in_time")
+    instants = rows.columns["event_timestamp"]
+    assert instants[earlier].max() < instants[~earlier].min()
+    assert abs(earlier.mean() - 0.5) < 0.01
+    by_pair = reducers_part(rows, "leave_one_out")
+    assert 0.4 < by_pair.mean() < 0.6
+    order = np.random.default_rng(0).permutation(400)
+    assert (reducers_part(rows_of(rows.table.take(order)), "leave_one_out") == by_pair[order]).all()
+    sides: dict[tuple[str, str], set[bool]] = {}
+    ids = rows.table.select(["user_id", "business_id"]).to_pylist()
+    for pair, side in zip(ids, by_pair, strict=True):
+        sides.setdefault((pair["user_id"], pair["business_id"]), set()).add(bool(side))
+    assert len(sides) < 400
+    assert all(len(seen) == 1 for seen in sides.values())
+
+
+def test_split_and_paper_train_the_dlrm_on_other_rows(tmp_path: Path) -> None:
+    """The labels of the DLRM's part of train change nothing in a `split` reducer, and everything in a `paper` one."""
+    splits = {split: rows_of(table(200, i)) for i, split in enumerate(("train", "validation", "test"))}
+    text = reduce.TextEncoding.fit(splits["train"].columns)
+    flipped = splits["train"].columns | {"label": splits["train"].labels.copy()}
+    later = ~reducers_part(splits["train"], "point_in_time")
+    flipped["label"][later] = 1 - flipped["label"][later]
+    other = splits | {"train": reduce.TrainingRows(splits["train"].table, flipped)}
+    for mode, same in (("split", True), ("paper", False)):
+        params = params_with(tmp_path, **QUICK, reduce__mode=mode)
+        one, two = (reduce.fit_reducer(made, text, params).state_dict() for made in (splits, other))
+        assert all(torch.equal(one[name], two[name]) for name in one) == same
+
+
+def make_stale(folder: Path) -> None:
+    write_splits(folder / "set", seed=1)
+
+
+def break_file(name: str) -> Any:
+    return lambda folder: (folder / name).write_bytes(b"no weights")
+
+
+@pytest.mark.parametrize(
+    ("harm", "stage", "changes", "message"),
+    [
+        (make_stale, run_train, {}, "reducer: made from another training set; run `dvc repro reduce`"),
+        (make_stale, run_evaluate, {}, "model: trained on another training set; run `dvc repro train`"),
+        (break_file("reducer"), run_train, {}, "reducer: not a safetensors file"),
+        (break_file("model"), run_evaluate, {}, "model: not a safetensors file"),
+        (lambda folder: (folder / "model").unlink(), run_evaluate, {}, "model: no such file; run `dvc repro train`"),
+        (lambda folder: (folder / "set/test.parquet").unlink(), run_evaluate, {}, "test.parquet: no such table"),
+        (None, run_train, {"reduce__mode": "paper"}, "reducer: made in mode split; run `dvc repro reduce`"),
+        (None, run_train, {"train__bottom": [16]}, "`reduce.hidden` ends in 32 and `train.bottom` in 16"),
+        (None, run_train, {"train__learning_rate": 1e20}, r"train: epoch \d+: .* lower `train.learning_rate`"),
+    ],
+)
+def test_refused_with_one_line_and_outputs_untouched(
+    made: Path, tmp_path: Path, harm: Any, stage: Any, changes: dict[str, Any], message: str
+) -> None:
+    folder = shutil.copytree(made, tmp_path / "copy")
+    if harm is not None:
+        harm(folder)
+    kept = {name: (folder / name).read_bytes() for name in ("metrics.json", "plots/roc.csv")}
+    with pytest.raises(UserError, match=message) as refused:
+        stage(folder, params_with(tmp_path, **(QUICK | {"reduce__mode": "split"} | changes)))
+    assert "\n" not in str(refused.value)
+    assert kept == {name: (folder / name).read_bytes() for name in kept}
+
+
+def test_rows_of_one_class_are_judged_with_nulls(tmp_path: Path) -> None:
+    write_splits(tmp_path / "set")
+    path = tmp_path / "set/test.parquet"
+    test = pq.read_table(path)
+    liked = test.filter(test["label"].to_numpy() == 1)
+    pq.write_table(liked, path)
+    params = params_with(tmp_path, **QUICK)
+    run_reduce(tmp_path, params)
+    run_train(tmp_path, params)
+    run_evaluate(tmp_path, params)
+    said = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    assert said["auc"] is said["fpr"] is said["pr_auc_negative"] is None
+    assert said["n"] == liked.num_rows
+    assert (tmp_path / "plots/roc.csv").read_text() == "false_positive_rate,true_positive_rate\n"
+
+
+@pytest.mark.slow
+def test_command_line_exit_code(tmp_path: Path) -> None:
+    write_params(tmp_path / "params.yaml")
+    command = [sys.executable, "-m", "pipelines.reduce", "--training-set", "none", "--out", str(tmp_path / "reducer")]
+    ran = subprocess.run(
+        [*command, "--params", str(tmp_path / "params.yaml")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == "error: none/train.parquet: no such table; run `dvc repro` to make it\n"
+    assert not (tmp_path / "reducer").exists()
