@@ -108,6 +108,9 @@ def test_a_business_that_only_rejects_name_has_no_row(tmp_path):
     bad = {"user_id": "u", "gmap_id": "only a reject's", "time": 1, "rating": 9, "text": "t"}
     found = run(tmp_path, "google_local", lines(tmp_path / "raw.jsonl", bad, bad | {"rating": 4, "gmap_id": "b"}))
     assert [business["business_id"] for business in found.businesses] == ["b"]
+    again = [yelp("r", "one"), yelp("r", "two") | {"business_id": "only a duplicate's"}]
+    found = run(tmp_path, "yelp", lines(tmp_path / "raw.json", *again))
+    assert [business["business_id"] for business in found.businesses] == ["b"]
 
 
 def newest_to_oldest(reviews: list[dict], *, day_first_dashes: bool) -> int:

@@ -49,7 +49,7 @@ def lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
         yield line, parsed
 
 
-class _Utf8:
+class Utf8:
     """A file of which bytes that are not UTF-8 are read as U+FFFD: ijson would stop at them."""
 
     def __init__(self, raw: BinaryIO) -> None:
@@ -71,7 +71,7 @@ def entries(path: Path) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
         number = 0
         with open_raw(path) as raw:
             try:
-                for entry in ijson.items(_Utf8(raw), f"{part}.item", use_float=True):
+                for entry in ijson.items(Utf8(raw), f"{part}.item", use_float=True):
                     number += 1
                     yield _shown(entry), entry if isinstance(entry, dict) else Unusable("not a JSON object")
             except ijson.JSONError as error:

@@ -1,5 +1,6 @@
 """Each format's layout, as its publisher describes it, in a few records."""
 
+import io
 import json
 from datetime import UTC, date, datetime
 from typing import get_args
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.core.params import Source
 from pipelines.formats import MODULES, reader_of
+from pipelines.formats.google_restaurants import Utf8
 from pipelines.formats.records import content_hash
 from tests.formats.running import lines, run
 
@@ -95,6 +97,12 @@ def test_google_restaurants_with_bytes_that_are_not_utf8(tmp_path):
         dirty = whole.replace(b"Tasty", b"x" * padding + b"caf\xe9 \xc3\xa9")
         raw.write_bytes(dirty)
         assert run(tmp_path, "google_restaurants", raw).reviews[0]["text"].endswith("caf� é")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_pieces_of_a_character_do_not_end_the_file(size):
+    source = Utf8(io.BytesIO("\ufeffaé€😀".encode() + b"\xe2\x82"))
+    assert b"".join(iter(lambda: source.read(size), b"")).decode() == "aé€😀\ufffd"
 
 
 def test_google_restaurants_unfiltered(tmp_path):
