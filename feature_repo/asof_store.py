@@ -6,6 +6,7 @@ express - on-demand views, sources other than local Parquet, a cut by created ti
 """
 
 import copy
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -102,9 +103,8 @@ class ViewJoin:
         conditions = []
         if self.ttl is not None:
             conditions.append(found[FEATURE_INSTANT] + ibis.literal(self.ttl) >= found[INSTANT])
-        if (
-            instants.null_count
-        ):  # to DuckDB's ASOF JOIN a null is later than every instant: it would find the newest row
+        if instants.null_count:
+            # To DuckDB's ASOF JOIN a null is later than every instant, and would find the newest row.
             conditions.append(found[INSTANT].notnull())
         taken = {name: found[name] for name in self.features.values()}
         if conditions:
@@ -153,14 +153,16 @@ class AsofRetrievalJob(RetrievalJob):
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         result = self._entities
-        connection = ibis.duckdb.connect()
-        connection.raw_sql("SET TimeZone = 'UTC'")
-        # Few entity rows would make the planner choose a nested loop over all feature rows.
+        connection = ibis.duckdb.connect()  # whose time zone is UTC
+        # The planner takes an Arrow table for one row, and would loop over all feature rows for each of its rows.
         connection.raw_sql("SET asof_loop_join_threshold = 0")
-        for join in self._joins:
-            features = join.run(connection, self._entities, self._instants)
-            for name in features.column_names:
-                result = result.append_column(features.field(name), features.column(name))
+        with warnings.catch_warnings():
+            # Ibis 12 calls DuckDB 1.5 by an old name, and says so once a query.
+            warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+            for join in self._joins:
+                features = join.run(connection, self._entities, self._instants)
+                for name in features.column_names:
+                    result = result.append_column(features.field(name), features.column(name))
         connection.disconnect()
         return result
 
