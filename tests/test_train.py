@@ -20,7 +20,7 @@ from pipelines import evaluate, reduce, train
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.training_rows import fingerprint, read_splits, reducers_part
-from tests.models.training_sets import rows_of, table, write_splits
+from tests.models.training_sets import rows_of, splits_of, table, write_splits
 from tests.params import ROOT, params_with, write_params
 
 QUICK = {"reduce__epochs": 4, "train__epochs": 6, "train__batch_size": 64, "reduce__batch_size": 64}
@@ -145,6 +145,34 @@ def test_split_and_paper_train_the_dlrm_on_other_rows(tmp_path: Path) -> None:
         params = params_with(tmp_path, **QUICK, reduce__mode=mode)
         one, two = (reduce.fit_reducer(made, text, params).state_dict() for made in (splits, other))
         assert all(torch.equal(one[name], two[name]) for name in one) == same
+
+
+def test_labels_of_the_reducers_part_teach_the_dlrm_nothing(tmp_path: Path) -> None:
+    params = params_with(tmp_path, **QUICK, reduce__mode="split")
+    splits = splits_of(1)
+    write_splits(tmp_path / "set", seed=1)
+    run_reduce(tmp_path, params)
+    reducer = saved.load(tmp_path / "reducer", "reducer")
+    part = reducers_part(splits["train"], "point_in_time")
+    learnt = []
+    for flipped in (np.zeros_like(part), part, ~part):
+        columns = splits["train"].columns | {
+            "label": np.where(flipped, 1 - splits["train"].labels, splits["train"].labels)
+        }
+        changed = splits | {"train": train.TrainingRows(splits["train"].table, columns)}
+        model = train.prepare(splits, reducer, params, "f")
+        train.learn(model, changed, params, lambda epoch: None)
+        learnt.append(model.network.dlrm.over_arch.logit.weight)
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.equal(learnt[0], learnt[2])
+
+
+def test_the_threshold_is_validations(made: Path) -> None:
+    figures = json.loads((made / "metrics.json").read_text())
+    for judged in (figures, *figures["floors"].values()):
+        assert judged["validation"]["tpr"] >= 0.9
+        assert judged["validation"]["fpr"] == judged["validation"]["fpr_at_tpr_90"]
+    assert figures["test"]["fpr"] != figures["test"]["fpr_at_tpr_90"]
 
 
 def make_stale(folder: Path) -> None:

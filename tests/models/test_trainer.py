@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.dlrm import DLRM
-from models.metrics import auc
+from models.metrics import log_loss
 from models.recommender import build_reducer
 from models.reducer import UpstreamClassifier
 from models.trainer import Diverged, Epoch, Rows, Schedule, best_epoch, fit, predict, seeded
@@ -82,7 +82,7 @@ def test_it_stops_early_and_keeps_the_best_epoch() -> None:
     assert seen == epochs
     assert len(epochs) == best.number + 5 < 200
     probabilities = predict(network, noise.inputs, EVEN)
-    assert auc(noise.labels, probabilities) == best.validation_auc
+    assert log_loss(noise.labels, probabilities) == best.validation_log_loss < epochs[-1].validation_log_loss
     assert not network.training
 
 
