@@ -173,9 +173,9 @@ def write_lines(path: Path, records: Iterator[dict[str, Any]], total: int) -> No
             lines.write(json.dumps(record) + "\n")
 
 
-def write_world(out: Path, settings: Simulate, seed: int) -> None:
+def write_world(out: Path, settings: Simulate) -> None:
     """Write the whole raw folder to `out`, which must not hold anything yet. Same seed, same bytes."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     world = simulate_world(
         rng,
         reviews=settings.reviews,
@@ -201,11 +201,11 @@ def main(args: argparse.Namespace, params: Params) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         fresh = Path(staging) / "fresh"
         fresh.mkdir()
-        write_world(fresh, params.simulate, params.seed)
+        write_world(fresh, params.simulate)
         if out.exists():
             shutil.move(out, Path(staging) / "old")
         fresh.rename(out)
-    print(f"{out}: {params.simulate.reviews} simulated reviews, seed {params.seed}")
+    print(f"{out}: {params.simulate.reviews} simulated reviews, seed {params.simulate.seed}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from pipelines.simulation_text import CLOSING, DISHES, FOOD
 from pipelines.simulation_world import CUISINES, simulate_world
 from tests.formats.running import PARAMS, run
 
-SMALL = Simulate(reviews=400, users=90, businesses=20, photos=25, negative_share=0.2)
+SMALL = Simulate(seed=3, reviews=400, users=90, businesses=20, photos=25, negative_share=0.2)
 
 
 def write(out: Path, settings: Simulate = SMALL, seed: int = 3) -> Path:
-    simulate.main(Namespace(out=out), PARAMS.model_copy(update={"simulate": settings, "seed": seed}))
+    settings = settings.model_copy(update={"seed": seed})
+    simulate.main(Namespace(out=out), PARAMS.model_copy(update={"simulate": settings}))
     return out
 
 
@@ -31,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def default(tmp_path_factory) -> Path:
     """The default world, as `dvc repro` makes it."""
-    return write(tmp_path_factory.mktemp("default") / "synthetic", PARAMS.simulate, PARAMS.seed)
+    return write(tmp_path_factory.mktemp("default") / "synthetic", PARAMS.simulate, PARAMS.simulate.seed)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_negative_share(share, seed):
 
 
 def test_smallest_world(tmp_path):
-    smallest = Simulate(reviews=50, users=5, businesses=5, photos=0, negative_share=0.115)
+    smallest = Simulate(seed=3, reviews=50, users=5, businesses=5, photos=0, negative_share=0.115)
     found = run(tmp_path, "synthetic", write(tmp_path / "out", smallest))
     assert found.report["records"] == 50
 

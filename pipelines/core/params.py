@@ -35,6 +35,7 @@ class Cache(Section):
 
 
 class Simulate(Section):
+    seed: Seed
     reviews: Annotated[int, Field(ge=50)]
     users: Annotated[int, Field(ge=5)]
     businesses: Annotated[int, Field(ge=5)]
