@@ -101,7 +101,9 @@ def rows_frame(connection: duckdb.DuckDBPyConnection, suite: Suite) -> pd.DataFr
     query = f'SELECT {", ".join(selected)} FROM "{suite.table}" ORDER BY {order}'  # noqa: S608
     try:
         table = connection.execute(query).to_arrow_table()
-    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.IOException) as error:
+    except (duckdb.InternalError, duckdb.OutOfMemoryException):
+        raise
+    except duckdb.Error as error:  # bad SQL has classes of its own, an unreadable page has none
         raise _bad_sql(suite, error) from None
     for index, field in enumerate(table.schema):
         if field.name in suite.derive and pa.types.is_boolean(field.type):

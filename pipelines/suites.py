@@ -60,7 +60,10 @@ class Check:
 
     @property
     def label(self) -> str:
-        return f"{self.type}({', '.join(self.columns)})" if self.columns else self.type
+        """What it is called in reports: its type and its columns."""
+        columns = self.columns
+        named = ", ".join(columns) if len(columns) <= 3 else f"{len(columns)} columns"
+        return f"{self.type}({named})" if columns else self.type
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ def _written(path: Path, raw: Any) -> WrittenSuite:
 def _resolve(path: Path, written: WrittenSuite, params: Params) -> Suite:
     values = params.model_dump(by_alias=True)
     derive = {name: sql if isinstance(sql, str) else " ".join(sql) for name, sql in written.derive.items()}
+    for index, expectation in enumerate(written.expectations):
+        if expectation in written.expectations[:index]:
+            raise UserError(f"{path}: `expectations.{index}` ({expectation.type}) stands there twice; remove one")
     checks, used = [], set()
     for expectation in written.expectations:
         check = Check(expectation.type, _filled(path, expectation.kwargs, values), expectation.why)
