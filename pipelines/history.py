@@ -43,12 +43,12 @@ def read_vectors(text: Path, review_ids: pa.ChunkedArray) -> Vectors:
     position = pc.index_in(review_ids, table["review_id"].combine_chunks())
     if position.null_count:
         raise ValueError(f"{position.null_count} reviews have no row in {text}")
-    column = table["embedding"].combine_chunks()
-    known = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    flat = column.flatten().to_numpy()
-    width = len(flat) // max(int(known.sum()), 1)
+    column = table["embedding"]
+    known = column.is_valid().to_numpy()
+    flat = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    width = sum(map(len, flat)) // max(int(known.sum()), 1)
     values = np.zeros((len(table), width), dtype=np.int32)
-    values[known] = quantise(flat.reshape(-1, width))
+    values[known] = np.concatenate([quantise(some.reshape(-1, width)) for some in flat if len(some)] or [values[:0]])
     rows = position.to_numpy()
     return Vectors(values[rows], known[rows])
 

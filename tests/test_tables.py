@@ -1,11 +1,13 @@
 """Tables appear whole or not at all, and a wrong one is refused by name."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.core import tables
 from pipelines.core.errors import UserError
-from pipelines.core.tables import SPLIT, parquet_writer, read_table, whole_file, write_table
+from pipelines.core.tables import SPLIT, parquet_writer, read_table, vector_column, whole_file, write_table
 
 ROWS = pa.table({"review_id": ["a"], "split": ["train"], "fold": pa.array([0], pa.int8())})
 
@@ -42,3 +44,13 @@ def test_reading(tmp_path):
     write_table(ROWS, path, SPLIT)
     assert read_table(path, SPLIT).schema.equals(SPLIT)
     assert read_table(path, SPLIT, ["fold"]).column_names == ["fold"]
+
+
+def test_vectors_in_several_chunks(monkeypatch):
+    monkeypatch.setattr(tables, "CHUNK", 2)
+    vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
+    known = np.array([True, False, False, False, True])
+    column = vector_column(vectors, known)
+    assert column.num_chunks == 3
+    assert column.to_pylist() == [[0, 1], None, None, None, [8, 9]]
+    assert len(vector_column(vectors[:0], known[:0])) == 0

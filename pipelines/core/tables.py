@@ -15,6 +15,7 @@ from pipelines.core.errors import UserError
 
 INSTANT = pa.timestamp("us", tz="UTC")
 VECTOR = pa.list_(pa.float32())
+CHUNK = 100_000  # rows of vectors: a list array counts its numbers in an int32
 
 REVIEWS = pa.schema(
     [
@@ -107,8 +108,13 @@ TRAINING_SET_KEYS = pa.schema(
 )
 
 
-def vector_column(vectors: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> pa.Array:
+def vector_column(vectors: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> pa.ChunkedArray:
     """List column of `vectors` (N, D), null where `known` (N,) is false."""
+    chunks = [_vector_chunk(vectors[i : i + CHUNK], known[i : i + CHUNK]) for i in range(0, len(known), CHUNK)]
+    return pa.chunked_array(chunks, VECTOR)
+
+
+def _vector_chunk(vectors: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(known)]).astype(np.int32) * np.int32(vectors.shape[1])
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors[known].reshape(-1)), mask=pa.array(~known))
 
