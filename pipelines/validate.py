@@ -163,7 +163,9 @@ def needed_files(jobs: Sequence[Job], files: Mapping[str, Sequence[Path]]) -> di
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    main = argparse.ArgumentParser(
+        prog="python -m pipelines.validate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--suites", type=Path, default=Path("expectations"), metavar="FOLDER", help="default: %(default)s"
@@ -177,7 +179,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the data folder")
         one.add_argument("--report", type=Path, required=True, metavar="PATH", help="the JSON record to write")
         one.set_defaults(run=validate_group)
-    table = what.add_parser("table", parents=[common], help="one Parquet file of yours, against one suite")
+    table = what.add_parser("table", parents=[common], help="one Parquet file of yours, against one suite",
+                            epilog="example: --suite reviews --path my_reviews.parquet")  # fmt: skip
     table.add_argument("--suite", required=True, metavar="NAME", help="reviews, businesses, photos, …")
     table.add_argument("--path", type=Path, required=True, nargs="+", metavar="PATH",
                        help="the Parquet file (training_set: train, validation, test)")  # fmt: skip

@@ -10,10 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import history, split
+from pipelines.checked_frames import connect
 from pipelines.core.params import Params
 from pipelines.core.tables import BUSINESSES, PHOTOS, REJECTS, REVIEW_TEXT, REVIEWS, vector_column, write_table
 from pipelines.core.training_rows import SPLITS, TRAINING_SET
+from pipelines.suites import Suite, read_suites
+from tests.params import ROOT, params_with
 
+SUITES = ROOT / "expectations"
 REVIEW_COUNT = 240
 ENTITIES = ("user", "business")
 DIM = 384
@@ -101,3 +105,25 @@ def write_training_set(data: Path, params: Params) -> None:
                 f"{' '.join(joins)} ORDER BY r.review_id"
             ).to_arrow_table()
             write_table(table, data / "training_set" / f"{part}.parquet", TRAINING_SET)
+
+
+class World:
+    """Good tables under one protocol: files, and the same in DuckDB for faults that are rolled back."""
+
+    def __init__(self, folder: Path, protocol: str):
+        self.params: Params = params_with(folder, protocol=protocol, validate__min_reviews=100)
+        self.params_file = folder / "params.yaml"
+        self.data = folder / "data"
+        make_world(self.data, self.params)
+        self.suites: dict[str, Suite] = read_suites(SUITES, self.params)
+        self.files = {name: [self.data / file for file in suite.files] for name, suite in self.suites.items()}
+        self.connection = connect({})
+        with connect(self.files) as stored:
+            for name in self.suites:
+                self.connection.register("arrow", stored.table(name).to_arrow_table())
+                self.connection.execute(f'CREATE TABLE "{name}" AS FROM arrow')
+                self.connection.unregister("arrow")
+
+    def arguments(self, group: str, out: Path, **changes: Path) -> argparse.Namespace:
+        paths = {"data": self.data, "suites": SUITES, "docs": out / "docs", "report": out / f"{group}.json"}
+        return argparse.Namespace(group=group, **{**paths, **changes})

@@ -1,0 +1,127 @@
+"""The suites hold on good tables, and every expectation of every one is seen to fail."""
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from pipelines.checked_frames import rows_frame, schema_frame
+from pipelines.core.tables import BUSINESSES, FEATURE_TABLES, PHOTOS, REJECTS, REVIEW_TEXT, REVIEWS, SPLIT, read_table
+from pipelines.core.training_rows import TRAINING_SET
+from pipelines.validate import GROUPS, schema_checks, validate_group
+from tests.expectations.faults import PROTOCOLS, read_faults
+
+pytestmark = pytest.mark.xdist_group("great_expectations")  # one worker imports it, and makes the worlds, once
+
+FAULTS = read_faults()
+SCHEMAS = {
+    "reviews": REVIEWS, "businesses": BUSINESSES, "photos": PHOTOS, "rejects": REJECTS, "split": SPLIT,
+    "review_text": REVIEW_TEXT, "training_set": TRAINING_SET, **FEATURE_TABLES,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values())
+def test_good_tables_pass_and_the_report_is_the_same_each_time(worlds, tmp_path, protocol, group):
+    world = worlds[protocol]
+    arguments = world.arguments(group, tmp_path)
+    validate_group(arguments, world.params)
+    first = arguments.report.read_bytes()
+    assert (tmp_path / "docs" / group / "index.html").is_file()
+    report = json.loads(first)
+    assert set(report) == {name for name, suite in world.suites.items() if suite.group == group}
+    for name, said in report.items():
+        parts = [read_table(path, SCHEMAS[name]) for path in world.files[name]]
+        assert said["rows"] == sum(map(len, parts))
+        assert list(said["columns"]) == sorted(SCHEMAS[name].names)
+        assert said["expectations"] == len(world.suites[name].checks) + len(parts) * (1 + len(SCHEMAS[name]))
+        assert said["success"] is True and said["skipped"] == []
+    assert str(tmp_path) not in first.decode()
+    if group == "tables":  # one is enough, and again costs seconds
+        validate_group(arguments, world.params)
+        assert arguments.report.read_bytes() == first
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.table}-{fault.expectation}-{fault.protocol}")
+def test_the_fault_fails_its_expectation_which_names_the_row(worlds, checker, request, fault):
+    world = worlds[fault.protocol]
+    suite = world.suites[fault.table]
+    (check,) = [check for check in suite.checks if check.label == fault.expectation]
+    world.connection.execute("BEGIN")
+    try:
+        assert world.connection.execute(fault.sql).fetchall()[0][0] > 0, "the fault changed no row"
+        frame = rows_frame(world.connection, replace(suite, checks=(check,)))
+    finally:
+        world.connection.execute("ROLLBACK")
+    (outcome,) = checker.check(suite.source, request.node.name, [check], frame, suite.key)
+    assert not outcome.success
+    assert fault.named in outcome.detail
+    assert "could not be evaluated" not in outcome.detail
+    assert check.why in outcome.lines() and check.label in outcome.lines()
+
+
+def test_a_source_without_instants_passes_under_leave_one_out(worlds, checker):
+    world = worlds["leave_one_out"]
+    world.connection.execute("BEGIN")
+    try:
+        world.connection.execute("UPDATE reviews SET event_timestamp = NULL")
+        world.connection.execute("UPDATE training_set SET event_timestamp = NULL")
+        frames = {
+            name: rows_frame(world.connection, world.suites[name]) for name in ("reviews", "split", "training_set")
+        }
+    finally:
+        world.connection.execute("ROLLBACK")
+    for name, frame in frames.items():
+        suite = world.suites[name]
+        for outcome in checker.check(suite.source, f"{name} without instants", suite.checks, frame, suite.key):
+            assert outcome.success, outcome.lines()
+
+
+def test_every_expectation_of_every_suite_has_a_fault(worlds):
+    faulted = {(fault.table, fault.expectation) for fault in FAULTS}
+    for world in worlds.values():
+        for suite in world.suites.values():
+            labels = [check.label for check in suite.checks]
+            assert len(labels) == len(set(labels)), f"{suite.table}: two expectations of one name"
+            unproved = {(suite.table, label) for label in labels} - faulted
+            assert not unproved, "add a line to tests/expectations/faults.txt"
+
+
+def test_every_table_has_a_suite_whose_columns_are_the_contract(by_time):
+    assert set(by_time.suites) == set(SCHEMAS)
+    for name, suite in by_time.suites.items():
+        names = schema_frame(SCHEMAS[name])
+        assert suite.columns == names.iloc[0].to_dict(), name
+        assert list(suite.columns) == list(names), name
+
+
+def test_every_expectation_of_every_schema_can_fail(by_time, checker):
+    for name, suite in by_time.suites.items():
+        wrong = pa.schema([pa.field(column, pa.date32()) for column in reversed(suite.columns)])
+        outcomes = checker.check(suite.source, f"{name} wrong", schema_checks(suite), schema_frame(wrong), [])
+        assert not any(outcome.success for outcome in outcomes)
+        assert all("'date32[day]'" in outcome.detail for outcome in outcomes[1:])
+
+
+SCHEMA_FAULTS = {
+    "another type": lambda s, i: s.set(i, pa.field(s.field(i).name, pa.date32())),
+    "missing": lambda s, i: s.remove(i),
+    "too many": lambda s, i: s.insert(i, pa.field("extra", pa.string())),
+    "another order": lambda s, i: s.remove(i).insert(0 if i else 1, s.field(i)),
+}
+
+
+@pytest.mark.parametrize("fault", SCHEMA_FAULTS)
+def test_a_wrong_schema_is_refused_by_column(by_time, checker, fault):
+    suite, schema = by_time.suites["reviews"], REVIEWS
+    for index, field in enumerate(schema):
+        frame = schema_frame(SCHEMA_FAULTS[fault](schema, index))
+        outcomes = checker.check(suite.source, f"{fault} {index}", schema_checks(suite), frame, [])
+        failed = [outcome.check.label for outcome in outcomes if not outcome.success]
+        expected = (
+            {f"expect_column_values_to_be_in_set({field.name})"} if fault in ("another type", "missing") else set()
+        )
+        if fault != "another type":
+            expected |= {f"expect_table_columns_to_match_ordered_list({len(schema)} columns)"}
+        assert set(failed) == expected
