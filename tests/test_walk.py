@@ -64,8 +64,7 @@ def refusals() -> list[tuple[str, str]]:
     """(what is wrong, the line) of the README's table."""
     table = re.search(r"\| What is wrong \| What you read \|\n\|---\|---\|\n((?:\|.*\n)+)", README)
     assert table
-    rows = (row.strip("|
-").split(" | ", 1) for row in table[1].splitlines())
+    rows = (row.strip("|\n").split(" | ", 1) for row in table[1].splitlines())
     return [(wrong.strip(), line.strip().removeprefix("`` ").removesuffix(" ``")) for wrong, line in rows]
 
 
