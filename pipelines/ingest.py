@@ -206,7 +206,7 @@ def main(args: argparse.Namespace, params: Params) -> None:
     """Read the source once, stage it, find duplicates, write, count."""
     settings = params.ingest
     files = list_photos(args.photos)
-    records = reader_of(settings.source)(args.source, settings.columns)
+    records = reader_of(settings.source)(args.source, settings.columns.given())
     args.tables.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=args.tables.parent) as folder:
         staged, out = Path(folder) / "staged", Path(folder) / "out"

@@ -21,7 +21,7 @@ def test_the_repositorys_own_params_hold():
         ({"drop_out": 0.1}, "unknown key `drop_out`; remove it or mend its spelling"),
         ({"split__tset_share": 0.1}, "unknown key `split.tset_share`; remove it or mend its spelling"),
         ({"split__test_share": 0}, "`split.test_share` is 0: Input should be greater than 0"),
-        ({"ingest__columns": {"stars": "s"}}, "`ingest.columns.stars.[key]` is 'stars': Input should be 'review_id',"),
+        ({"ingest__columns": {"stars": "s"}}, "unknown key `ingest.columns.stars`; remove it or mend its spelling"),
         ({"seed": -1}, "`seed` is -1: Input should be greater than or equal to 0"),
         ({"history__as_of": "2020-01-01"}, "`history.as_of` is '2020-01-01': Input should have timezone info"),
     ],

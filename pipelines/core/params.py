@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -43,11 +43,25 @@ class Simulate(Section):
     negative_share: Share
 
 
+class ColumnNames(Section):
+    """For `table`: our name -> the file's; null: the file's is ours."""
+
+    review_id: str | None = None
+    user_id: str | None = None
+    business_id: str | None = None
+    rating: str | None = None
+    text: str | None = None
+    timestamp: str | None = None
+
+    def given(self) -> dict[Column, str]:
+        return {ours: theirs for ours in get_args(Column) if (theirs := getattr(self, ours)) is not None}
+
+
 class Ingest(Section):
     source: Source
     path: str
     photos: str
-    columns: dict[Column, str]  # for `table`: our name -> theirs
+    columns: ColumnNames
 
 
 class WarmShare(Section):

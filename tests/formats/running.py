@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipelines import ingest
-from pipelines.core.params import Ingest, load_params
+from pipelines.core.params import ColumnNames, Ingest, load_params
 
 REPO = Path(__file__).parents[2]
 PARAMS = load_params(REPO / "params.yaml")
@@ -32,7 +32,7 @@ def run(work: Path, source: str, path: Path, *, columns: dict[str, str] | None =
     if photos is None:
         photos = work / "no-photos"
         photos.mkdir(exist_ok=True)
-    settings = Ingest(source=source, path=str(path), photos=str(photos), columns=columns or {})
+    settings = Ingest(source=source, path=str(path), photos=str(photos), columns=ColumnNames(**columns or {}))
     args = argparse.Namespace(source=path, photos=photos, tables=work / "tables", report=work / "ingest.json")
     ingest.main(args, PARAMS.model_copy(update={"ingest": settings}))
     return tables_of(work)
