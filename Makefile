@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
 	@echo "make test        environment, then lint and the fast tests (under five minutes)"
-	@echo "make test-all    everything: real data, faults, servers (30 minutes at most)"
+	@echo "make test-all    what takes longer: real data, faults, servers (30 minutes at most)"
 	@echo "make check-data  the Great Expectations suites over the tables that stand in data/"
 	@echo "make lock        resolve requirements.in anew into requirements.lock"
 
@@ -37,7 +37,7 @@ test: lint
 	pytest -n 2 --dist loadgroup
 
 test-all: setup
-	pytest -n 2 --dist loadgroup -m "slow or not slow"
+	pytest -n 2 --dist loadgroup -m slow
 
 check-data: setup
 	python -m pipelines.validate tables --data data --report results/validation/tables.json
