@@ -34,10 +34,10 @@ lint: setup
 	ruff check . && ruff format --check . && mypy && lint-imports
 
 test: lint
-	pytest -n 2 --dist loadgroup
+	pytest -n 2 --dist loadfile
 
 test-all: setup
-	pytest -n 2 --dist loadgroup -m slow
+	pytest -n 2 --dist loadfile -m slow
 
 check-data: setup
 	python -m pipelines.validate tables --data data --report results/validation/tables.json

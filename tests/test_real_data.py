@@ -22,7 +22,6 @@ ZOMATO = SHARED / "data" / "zomato"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("zomato"),
     pytest.mark.skipif(not ZOMATO.is_dir(), reason="../shared/data/zomato is not there"),
 ]
 SPLITS = ("train", "validation", "test")

@@ -12,8 +12,6 @@ from pipelines.core.training_rows import TRAINING_SET
 from pipelines.validate import GROUPS, schema_checks, validate_group
 from tests.expectations.faults import PROTOCOLS, read_faults
 
-pytestmark = pytest.mark.xdist_group("great_expectations")  # one worker imports it, and makes the worlds, once
-
 FAULTS = read_faults()
 SCHEMAS = {
     "reviews": REVIEWS, "businesses": BUSINESSES, "photos": PHOTOS, "rejects": REJECTS, "split": SPLIT,

@@ -12,8 +12,6 @@ from pipelines.core.errors import UserError
 from pipelines.suites import Check, read_suites
 from tests.params import ROOT, params_with
 
-pytestmark = pytest.mark.xdist_group("great_expectations")  # one worker imports it once
-
 GOOD = {
     "table": "reviews",
     "group": "tables",

@@ -15,8 +15,6 @@ from pipelines.validate import main, parser, validate_group, validate_table
 from tests.expectations.world import SUITES, World
 from tests.params import ROOT
 
-pytestmark = pytest.mark.xdist_group("great_expectations")  # one worker imports it, and makes the worlds, once
-
 
 def test_a_bad_table_stops_the_run_and_leaves_no_report_that_looks_valid(by_time, tmp_path):
     data = broken_copy(by_time, tmp_path, "UPDATE reviews SET rating = 9 WHERE review_id = 'r007'")
