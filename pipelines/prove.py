@@ -92,7 +92,8 @@ def obvious_numbers(seen: pd.DataFrame, protocol: Protocol) -> Row:
     numbers["review_count"] = n = len(seen)
     if n == 0:
         return numbers
-    ratings = [round(float(rating) * RATING_UNIT) for rating in seen["rating"]]
+    # a half goes up, as in SQL; Python's round() would take it to the even side
+    ratings = [math.floor(float(rating) * RATING_UNIT + 0.5) for rating in seen["rating"]]
     numbers["rating_mean"] = sum(ratings) / (n * RATING_UNIT)
     spread = n * sum(rating * rating for rating in ratings) - sum(ratings) ** 2
     numbers["rating_std"] = math.sqrt(spread) / (n * RATING_UNIT)

@@ -24,9 +24,15 @@ Codes = npt.NDArray[np.uint64]
 
 def hash_pairs(users: pd.Series, businesses: pd.Series, seed: int, purpose: str) -> Codes:
     """One uint64 per row from the ids of its pair: 8 bytes of SHA-256, the same on every machine."""
-    pairs, row = np.unique(users.to_numpy(str) + "\n" + businesses.to_numpy(str), return_inverse=True)
+    row, pairs = pd.factorize(_one_line(users) + "\n" + _one_line(businesses))
     hashes = (hashlib.sha256(f"{purpose}\n{seed}\n{pair}".encode()).digest()[:8] for pair in pairs)
     return np.array([int.from_bytes(first, "big") for first in hashes], np.uint64)[row]
+
+
+def _one_line(ids: pd.Series) -> pd.Series:
+    """Ids without line feeds, still distinct: two ids joined by one are then one pair's alone."""
+    escaped = ids.str.replace("\\", "\\\\", regex=False)
+    return escaped.str.replace("\n", "\\n", regex=False)
 
 
 def without_singles(reviews: pd.DataFrame) -> pd.DataFrame:

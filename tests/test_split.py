@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Split
-from pipelines.split import split_reviews, without_singles
+from pipelines.split import hash_pairs, split_reviews, without_singles
 
 # What version 1 of the hash gives for sixteen pairs and seed 7.
 PINNED_SPLITS = "tvtttttttttvtttt"
@@ -108,3 +108,8 @@ def test_refusals():
         split_reviews(reviews_of([(0, 0), (1, 1), (2, 2)]), "leave_one_out", SPLIT)
     with pytest.raises(UserError, match="no row for train, validation among 5 of 5 reviews under point_in_time"):
         split_reviews(reviews_of([(i, 0) for i in range(5)], [3] * 5), "point_in_time", SPLIT)
+
+
+def test_ids_that_joined_would_be_alike_stay_apart():
+    users, businesses = pd.Series(["a", "a\nb", "a\\nb"]), pd.Series(["b\nc", "c", "c"])
+    assert len(set(hash_pairs(users, businesses, 7, "split"))) == 3

@@ -179,3 +179,12 @@ def test_sums_and_means():
     np.testing.assert_array_equal(sums_by(np.array([2, 0, 2]), values, 4), [[2], [0], [5], [0]])
     np.testing.assert_array_equal(quantise(np.array([[1.0, -0.5]], np.float32)), [[VECTOR_UNIT, -VECTOR_UNIT // 2]])
     np.testing.assert_array_equal(mean_of(np.array([[VECTOR_UNIT], [0]]), np.array([2, 0])), [[0.5], [0.0]])
+
+
+def test_ratings_finer_than_a_hundredth_are_rounded_alike():
+    """An eighth ends on a half of a hundredth, where Python's and SQL's rounding part."""
+    rows = [(f"r{i}", "ann", f"b{i}", stars, i, "train", 0, True) for i, stars in enumerate([1.125, 3.375, 4.125, 2])]
+    world = world_of(rows)
+    made = fast_features(world, world.members, "point_in_time", history_params())
+    expected = Obvious(world, "point_in_time", history_params()).features("r3")
+    assert made["r3"]["user_history__rating_mean"] == expected["user_history__rating_mean"] == (113 + 338 + 413) / 300

@@ -27,8 +27,8 @@ def copy_repository(to: Path) -> Path:
         if source.is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             (to / name).write_bytes(source.read_bytes())
-    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "copy"]):
+    who = [["config", "user.name", "test"], ["config", "user.email", "test@localhost"]]  # DVC's experiments commit too
+    for command in (["init", "-q"], *who, ["add", "-A"], ["commit", "-qm", "copy"]):
         subprocess.run(["git", *command], cwd=to, check=True, capture_output=True)
     return to
 

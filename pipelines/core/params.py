@@ -19,7 +19,7 @@ Column = Literal["review_id", "user_id", "business_id", "rating", "text", "times
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Cache(Section):
@@ -86,7 +86,9 @@ class Split(Section):
 
 
 class EmbedReviews(Section):
-    encoder: str  # `minilm` (from the installed package), or a sentence-transformers name or folder
+    encoder: Annotated[
+        str, Field(min_length=1)
+    ]  # `minilm` (from the installed package), or a sentence-transformers name or folder
     batch_size: Annotated[int, Field(ge=1)]
 
 

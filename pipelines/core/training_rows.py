@@ -89,6 +89,8 @@ def matrix(column: pa.ListArray, width: int, place: str) -> NDArray[np.float32]:
     if len(odd):
         raise UserError(f"{place}: a vector of {odd[0]} among vectors of {width}; run `dvc repro` to remake the table")
     rows = np.full((len(column), width), np.nan, np.float32)
+    if width == 0:  # no review has a text
+        return rows
     rows[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, width)
     return rows
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.errors import UserError
+
 Vectors = npt.NDArray[np.float32]
 LOOKUP = 500  # keys a SELECT; SQLite's limit on variables is higher everywhere
 
@@ -20,7 +22,10 @@ class VectorCache:
     """
 
     def __init__(self, folder: Path, fingerprint: str):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); set `cache.dir` or MMREC_CACHE") from None
         self.path = folder / f"{fingerprint}.sqlite"
         with closing(self._connect()) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")

@@ -87,7 +87,7 @@ def _rows(path: Path, reader: Iterator[list[str]], lines: _Lines) -> Iterator[li
             if "field larger" in str(error):
                 raise UserError(
                     f"{path}: line {lines.number}: a field is longer than {csv.field_size_limit()} characters: "
-                    "a quote before it is never closed; mend it"
+                    "a quote before it is never closed, or the text is that long; mend it"
                 ) from None
             yield Unusable(f"broken quotes: {error}")
 

@@ -38,6 +38,8 @@ def text_of(value: Any) -> str:
 
 def identifier_of(value: Any, what: str) -> str:
     """An id as a string, as the source writes it: a nonblank string or an integer."""
+    if isinstance(value, str) and "\0" in value:
+        raise Unusable(f"{what} holds a NUL character: {shown(value)}")  # NumPy drops it from an id's end
     if isinstance(value, str) and value.strip():
         return valid_text(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -53,7 +55,11 @@ def rating_of(value: Any) -> float:
         raise Unusable("no rating")
     if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise Unusable(f"rating is not a number: {shown(value)}")
     if not 1 <= value <= 5:
         raise Unusable(f"rating outside 1 to 5: {shown(value)}")

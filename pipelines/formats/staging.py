@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -102,7 +103,7 @@ def _add_review(staging: _Staging, review: Review) -> None:
         review.rating,
         review.text,
         review.instant,
-        int(review.rating >= 4),
+        int(np.float32(review.rating) >= 4),
         content,
     )
     for photo_id in review.photo_ids:

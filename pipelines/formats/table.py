@@ -49,10 +49,15 @@ def resolve(path: Path, columns: Columns, present: set[str]) -> dict[Column, str
             names[ours] = theirs
         elif ours in columns or ours not in OPTIONAL:
             raise UserError(
-                f"{path}: line 1: no column `{theirs}` for `ingest.columns.{ours}`; "
-                f"the file has {', '.join(sorted(present))}"
+                f"{path}: line 1: no column `{theirs}` for `ingest.columns.{ours}`; the file has {named(present)}"
             )
     return names
+
+
+def named(present: set[str]) -> str:
+    """The columns of a file on one line of bearable length."""
+    names = " ".join(", ".join(sorted(present)).split())
+    return names if len(names) <= 200 else f"{names[:200]}… ({len(present)} columns)"
 
 
 def review_of(row: int, raw: str, values: dict[str, Any] | Unusable, names: dict[Column, str]) -> Review | Reject:
@@ -88,7 +93,13 @@ def parquet_rows(path: Path) -> Rows:
         for batch in pq.ParquetFile(path).iter_batches(BATCH):
             for row in in_microseconds(batch).to_pylist():
                 yield json.dumps(row, default=str, ensure_ascii=False), row
-    except (pa.ArrowInvalid, OSError) as error:
+    except (
+        pa.ArrowInvalid,
+        OSError,
+        OverflowError,
+        UnicodeDecodeError,
+        KeyError,
+    ) as error:  # KeyError: a time zone that no one knows
         raise damaged(path, error) from None
 
 
@@ -97,11 +108,11 @@ def in_microseconds(batch: pa.RecordBatch) -> pa.Table:
     table = pa.Table.from_batches([batch])
     for number, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
-            cut = table.column(number).cast(pa.timestamp("us", tz=field.type.tz), safe=False)
+            cut = table.column(number).cast(pa.timestamp("us", tz=field.type.tz), safe=field.type.unit != "ns")
             table = table.set_column(number, field.name, cut)
     return table
 
 
 def damaged(path: Path, error: Exception) -> UserError:
     cause = " ".join(str(error).split())
-    return UserError(f"{path}: the Parquet file is truncated or damaged ({cause}); export it again")
+    return UserError(f"{path}: the Parquet file is truncated, damaged or unreadable ({cause}); export it again")

@@ -14,6 +14,8 @@ GOOD = {"user_id": "u1", "gmap_id": "b1", "time": 1_600_000_000_123, "rating": 5
 # What is changed in a good google_local review -> its reject's reason, or what the review then has.
 FATES = [
     ({"user_id": None}, "no user id"),
+    ({"user_id": "a\0"}, "user id holds a NUL character: 'a\\x00'"),
+    ({"rating": 10**400}, "rating outside 1 to 5: 1" + "0" * 59),
     ({"user_id": "  "}, "no user id"),
     ({"user_id": 1.5}, "user id is neither text nor an integer: 1.5"),
     ({"user_id": True}, "user id is neither text nor an integer: True"),
