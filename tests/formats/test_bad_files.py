@@ -85,11 +85,13 @@ BAD_FILES = [
     ("table", "raw.csv", b"user_id,business_id,stars,text\nu,b,5,t\n",
      "FILE: line 1: no column `rating` for `ingest.columns.rating`; the file has business_id, stars, text, user_id"),
     ("table", "raw.csv", TABLE + b'u,b,5,"' + b"x\n" * 70_000,
-     "FILE: line 65538: a field is longer than 131072 characters: a quote before it is never closed, or the text is that long; mend it"),
+     "FILE: line 65538: a field is longer than 131072 characters: "
+     "a quote before it is never closed, or the text is that long; mend it"),
     ("table", "raw.jsonl", b'[{"user_id": 1}]\n',
      "FILE: line 1: expected JSON Lines, a JSON object a line; the first lines hold none"),
     ("table", "raw.parquet", PARQUET[:200],
-     "FILE: the Parquet file is truncated, damaged or unreadable (Parquet magic bytes not found in footer. Either the file is "
+     "FILE: the Parquet file is truncated, damaged or unreadable (Parquet magic bytes not found in footer. "
+     "Either the file is "
      "corrupted or this is not a parquet file.); export it again"),
     ("table", "raw.parquet", parquet({"user": ["u"], "rating": [5]}),
      "FILE: line 1: no column `user_id` for `ingest.columns.user_id`; the file has rating, user"),
