@@ -93,7 +93,7 @@ def validate(jobs: Sequence[Job], files: Mapping[str, Sequence[Path]], docs: Pat
 
 
 def table_report(job: Job, outcomes: Sequence[Any]) -> dict[str, Any]:
-    """The record that lies in git: rows, columns and types, what was expected and what was observed."""
+    """The record of a table: rows, columns and types, what was expected and what was observed."""
     rows = sum(pq.read_metadata(path).num_rows for path in job.files)
     observed = {o.check.label: o.observed for o in outcomes if o.observed is not None}
     return {

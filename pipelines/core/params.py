@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.core.errors import UserError
 
@@ -76,6 +76,14 @@ class Validate(Section):
     latest: AwareDatetime = Field(strict=False)
     reject_share: AnyShare  # at most, of the records read
     warm_share: WarmShare
+
+    @model_validator(mode="after")
+    def from_low_to_high(self) -> Self:
+        if self.positive_share[0] > self.positive_share[1]:
+            raise ValueError("positive_share goes from low to high")
+        if self.earliest >= self.latest:
+            raise ValueError("earliest is not before latest")
+        return self
 
 
 class Split(Section):
