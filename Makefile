@@ -7,9 +7,10 @@ export GX_ANALYTICS_ENABLED := false
 export FEAST_USAGE := False
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup repro test test-all lint check-data lock clean
+.PHONY: help setup repro plan test test-all lint check-data lock clean
 help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
+	@echo "make plan        what language models would be asked, and what that would cost; nothing is spent"
 	@echo "make test        environment, then lint and the fast tests (under five minutes)"
 	@echo "make test-all    what takes longer: real data, faults, servers (30 minutes at most)"
 	@echo "make check-data  the Great Expectations suites over the tables that stand in data/"
@@ -29,6 +30,12 @@ $(BIN)/.ready: requirements.lock
 
 repro: setup
 	dvc repro
+
+# What it reads is made first: nothing up to `split` asks a model
+plan: setup
+	dvc repro --quiet split
+	python -m pipelines.plan --reviews data/tables/reviews.parquet --split data/split.parquet \
+		--photos-table data/tables/photos.parquet
 
 lint: setup
 	ruff check . && ruff format --check . && mypy && lint-imports

@@ -76,6 +76,7 @@ class Validate(Section):
     latest: AwareDatetime = Field(strict=False)
     reject_share: AnyShare  # at most, of the records read
     warm_share: WarmShare
+    none_share: AnyShare  # at most, of businesses whose newest price tag is `none`
 
     @model_validator(mode="after")
     def from_low_to_high(self) -> Self:
@@ -98,6 +99,76 @@ class EmbedReviews(Section):
         str, Field(min_length=1)
     ]  # `minilm` (from the installed package), or a sentence-transformers name or folder
     batch_size: Annotated[int, Field(ge=1)]
+
+
+class Limits(Section):
+    """How a provider is called; none of it decides an answer, so no stage runs again for it."""
+
+    concurrency: Annotated[int, Field(ge=1, le=256)]
+    requests_per_minute: Annotated[int, Field(ge=1)] | None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None
+    timeout_s: Annotated[float, Field(gt=0)]
+    retries: Annotated[int, Field(ge=0)]  # of one request, after 408, 409, 429, 5xx, time-outs and broken connections
+
+
+class Price(Section):
+    """Dollars a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class Budget(Section):
+    """What one run of one stage may spend at most; null: no bound."""
+
+    calls: Annotated[int, Field(ge=0)] | None
+    tokens: Annotated[int, Field(ge=0)] | None
+    dollars: Annotated[float, Field(ge=0)] | None
+
+
+class Llm(Section):
+    """The endpoint of the provider `openai`. Its key is OPENAI_API_KEY, from the environment alone."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    model: Annotated[str, Field(min_length=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)] | None  # null: the request does not name it
+    seed: Seed | None
+    context_tokens: Annotated[int, Field(ge=512)]  # of one request with its answer; longer histories go in steps
+    structured: bool  # ask for the answer's JSON schema by `response_format`; answers are checked here either way
+    attempts: Annotated[int, Field(ge=1)]  # times a question is asked until its answer is usable
+    failed_share: AnyShare  # at most, of a stage's snapshots: above it the stage stops, below it they are null
+    batch: bool  # by the Batch API: cheaper, within a day
+    limits: Limits
+    price: Price
+    budget: Budget
+
+
+Provider = Literal["extractive", "openai"]
+Growth = Annotated[float, Field(gt=1)]  # a snapshot when the history has grown by this factor
+
+
+class Summarize(Section):
+    provider: Provider
+    growth: Growth
+    words: Annotated[int, Field(ge=5)]  # of a summary, about
+    own_words: Annotated[int, Field(ge=0)]  # one review of at most so many words is its own summary
+
+
+class Tag(Section):
+    provider: Provider
+    growth: Growth
+    similarity: Share  # extractive: how near a text must be to a type's name to count as naming it
+
+
+class DescribePhotos(Section):
+    captions: Literal["dataset", "blip2", "openai"]
+    checkpoint: Annotated[str, Field(min_length=1)]  # of blip2: a folder, or a name on the model hub
+    caption_batch: Annotated[int, Field(ge=1)]
+    image_weights: Annotated[str, Field(min_length=1)]  # of ResNet50: `imagenet`, `random`, or a safetensors file
+    image_batch: Annotated[int, Field(ge=1)]
+    seed: Seed  # of `random` weights
+    max_bytes: Annotated[int, Field(ge=1)]  # a larger file is a reject
+    max_pixels: Annotated[int, Field(ge=1)]  # so is a larger picture
 
 
 class History(Section):
@@ -136,7 +207,7 @@ class Train(Section):
 
 class Params(Section):
     protocol: Protocol
-    model: Literal["baseline"]
+    model: Literal["proposed", "baseline"]
     dropout: Dropout
     class_weights: Literal["basic", "sqrt", "none"]
     seed: Seed
@@ -146,7 +217,11 @@ class Params(Section):
     validate_: Validate = Field(alias="validate")
     split: Split
     embed_reviews: EmbedReviews
+    llm: Llm
+    describe_photos: DescribePhotos
     history: History
+    summarize: Summarize
+    tag: Tag
     prove: Prove
     reduce: Reduce
     train: Train
