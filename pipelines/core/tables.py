@@ -1,6 +1,7 @@
 """The schemas of every table, and Parquet files that appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,37 @@ REVIEW_TEXT = pa.schema(
     ]
 )
 
+# What describe_photos makes of a photo. Both vectors are of unit length; null where there is none.
+DESCRIPTIONS = pa.schema(
+    [
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("caption", pa.string()),
+        pa.field("caption_source", pa.string()),  # dataset, or the model that wrote it; null where there is no caption
+        pa.field("call", pa.string()),  # the ledger's key of the call that wrote it; null for `dataset`
+        pa.field("caption_embedding", VECTOR),
+        pa.field("image_source", pa.string()),  # the weights; null where there is no file
+        pa.field("image_embedding", VECTOR),
+    ]
+)
+PHOTO_REJECTS = pa.schema(
+    [pa.field("photo_id", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
+)
+# A snapshot of a history, and what was made of it: which reviews it holds, and who wrote what it says.
+SNAPSHOT = [
+    pa.field("snapshot_id", pa.string(), nullable=False),
+    pa.field("entity", pa.string(), nullable=False),  # user, business
+    pa.field("entity_id", pa.string(), nullable=False),
+    pa.field("event_timestamp", INSTANT, nullable=False),  # of its newest review; leave_one_out: history.as_of
+    pa.field("review_ids", pa.list_(pa.string()), nullable=False),  # in the order in which they were read
+    pa.field("source", pa.string(), nullable=False),  # extractive, openai, or review: a review in its own words
+    pa.field("model", pa.string()),  # null: no model read it
+    pa.field("prompt", pa.string()),  # its name and version
+    pa.field("calls", pa.list_(pa.string()), nullable=False),  # keys of the ledger, the last one's answer counts
+    pa.field("failure", pa.string()),  # why there is no answer; null where there is one
+]
+SUMMARIES = pa.schema([*SNAPSHOT, pa.field("summary", pa.string()), pa.field("embedding", VECTOR)])
+TAGS = pa.schema([*SNAPSHOT, pa.field("price_tag", pa.string()), pa.field("subtypes", pa.list_(pa.string()))])
+
 # What an entity's history says, whichever entity and protocol.
 HISTORY_NUMBERS = [
     pa.field("review_count", pa.int64(), nullable=False),
@@ -76,6 +108,13 @@ HISTORY_NUMBERS = [
     pa.field("newest_review_at", INSTANT),
 ]
 HISTORY_TEXT = [pa.field("embedding", VECTOR)]
+PHOTO_MEANS = [pa.field("caption_embedding", VECTOR), pa.field("image_embedding", VECTOR)]
+SUMMARY = [pa.field("embedding", VECTOR), pa.field("snapshot_id", pa.string(), nullable=False)]
+BUSINESS_TAGS = [
+    pa.field("price_tag", pa.string()),  # null where no answer was to be had
+    pa.field("subtypes", pa.list_(pa.string())),
+    pa.field("snapshot_id", pa.string(), nullable=False),
+]
 
 
 def feature_schema(key: str, features: Sequence[pa.Field]) -> pa.Schema:
@@ -89,13 +128,28 @@ def feature_schema(key: str, features: Sequence[pa.Field]) -> pa.Schema:
     )
 
 
-# File name under data/features -> schema. `*_by_review` are leave_one_out's (empty in point_in_time).
-FEATURE_TABLES = {
-    f"{entity}_{group}{suffix}": feature_schema("review_id" if suffix else f"{entity}_id", fields)
-    for group, fields in {"history": HISTORY_NUMBERS, "text": HISTORY_TEXT}.items()
-    for entity in ("user", "business")
-    for suffix in ("", "_by_review")
+# Stage -> the feature views whose rows it makes, under data/features/<stage>/<view>.parquet.
+VIEWS_OF_STAGE: dict[str, dict[str, list[pa.Field]]] = {
+    "history": {
+        "user_history": HISTORY_NUMBERS,
+        "business_history": HISTORY_NUMBERS,
+        "user_text": HISTORY_TEXT,
+        "business_text": HISTORY_TEXT,
+        "business_photos": PHOTO_MEANS,
+    },
+    "summarize": {"user_summary": SUMMARY, "business_summary": SUMMARY},
+    "tag": {"business_tags": BUSINESS_TAGS},
 }
+
+
+def feature_tables(stage: str) -> dict[str, pa.Schema]:
+    """Table name -> schema of what `stage` makes. `*_by_review` are leave_one_out's (empty in point_in_time)."""
+    return {
+        f"{view}{suffix}": feature_schema("review_id" if suffix else f"{view.split('_')[0]}_id", fields)
+        for view, fields in VIEWS_OF_STAGE[stage].items()
+        for suffix in ("", "_by_review")
+    }
+
 
 TRAINING_SET_KEYS = pa.schema(
     [
@@ -134,6 +188,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that replaces it on success and is removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+        made = Path(name) / "made"
+        made.mkdir()
+        yield made
+        if path.exists():
+            shutil.rmtree(path)
+        made.rename(path)
 
 
 @contextmanager
