@@ -9,7 +9,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from models.encoding import ENTITIES, FOUR, Columns, DenseEncoding, history_numbers
+from models.columns import Columns
+from models.encoding import DenseEncoding
+from models.history_numbers import ENTITIES, FOUR, history_numbers
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -35,7 +37,7 @@ def floors(
 
 def logistic(columns: Mapping[str, Columns], labels: Labels, judged: tuple[str, ...]) -> dict[str, Floats]:
     """Logistic regression on four numbers: log counts and shrunken means of user and business."""
-    encoding = DenseEncoding.fit(columns["train"], FOUR)
+    encoding = DenseEncoding.fit(columns["train"], FOUR, texts={})
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)  # a floor that was not reached would be too low a bar
         model = LogisticRegression(max_iter=1000).fit(encoding.encode(columns["train"]), labels)

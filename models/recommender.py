@@ -10,34 +10,32 @@ import torch
 from numpy.typing import NDArray
 
 from models import saved
-from models.dlrm import DLRM
-from models.encoding import Columns, DenseEncoding, TextEncoding
+from models.columns import Columns
+from models.dlrm import DLRM, Bag
+from models.encoding import Encoding
 from models.reducer import Recommender, Reducer
 from models.trainer import predict
+from models.vectors import VectorEncoding
 
 
 @dataclass(frozen=True)
 class TrainedRecommender:
-    """Both networks, the encodings and class weights they were trained with, and where they come from."""
+    """The networks, the encoding and class weights they were trained with, and where they come from."""
 
     network: Recommender
-    dense: DenseEncoding
-    text: TextEncoding
+    encoding: Encoding
     weights: tuple[float, float]
     feature_service: str
     fingerprint: str
-    params: Mapping[str, Any]  # with `dropout`, `train` and `reduce`, from which the network is built
+    params: Mapping[str, Any]  # with `model`, `dropout`, `train` and `reduce`; of the last three the network is built
 
     def inputs(self, columns: Columns) -> dict[str, torch.Tensor]:
-        """Feature columns of N rows to the network's inputs, (N, K) and (N, W) float32."""
-        return {name: torch.from_numpy(encoding.encode(columns)) for name, encoding in self._encodings().items()}
+        """Feature columns of N rows to the network's inputs. Unencodable where they say what the model cannot take."""
+        return {name: torch.from_numpy(array) for name, array in self.encoding.encode(columns).items()}
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
-        """(N,) chance that the user will like the business."""
+        """(N,) chance that the user will like the business. Unencodable as `inputs`."""
         return predict(self.network, self.inputs(columns), self.weights)
-
-    def _encodings(self) -> dict[str, DenseEncoding | TextEncoding]:
-        return {"dense": self.dense, "text": self.text}
 
     def save(self, path: Path) -> None:
         about = {
@@ -45,7 +43,7 @@ class TrainedRecommender:
             "feature_service": self.feature_service,
             "fingerprint": self.fingerprint,
             "params": self.params,
-            "encoding": {name: encoding.to_json() for name, encoding in self._encodings().items()},
+            "encoding": self.encoding.to_json(),
             "class_weights": self.weights,
         }
         saved.save(path, self.network.state_dict(), about)
@@ -54,27 +52,30 @@ class TrainedRecommender:
     def load(cls, path: Path) -> Self:
         """UnusableWeights where the file is missing, broken or holds something else."""
         tensors, about = saved.load(path, "model")
-        dense = DenseEncoding.from_json(about["encoding"]["dense"])
-        text = TextEncoding.from_json(about["encoding"]["text"])
-        network = build(about["params"], len(dense.names), text.width)
+        with saved.described(path):
+            encoding = Encoding.from_json(about["encoding"])
+            network = build(about["params"], encoding)
+            weights = (float(about["class_weights"][0]), float(about["class_weights"][1]))
         saved.fill(network, tensors, path)
         network.eval()
-        weights = (float(about["class_weights"][0]), float(about["class_weights"][1]))
-        return cls(network, dense, text, weights, about["feature_service"], about["fingerprint"], about["params"])
+        return cls(network, encoding, weights, about["feature_service"], about["fingerprint"], about["params"])
 
 
-def build(params: Mapping[str, Any], dense: int, text: int) -> Recommender:
-    """An untrained network for `dense` numbers and `text` wide texts. `params`: `dropout`, `train` and `reduce`."""
+def build(params: Mapping[str, Any], encoding: Encoding) -> Recommender:
+    """An untrained network for what `encoding` makes. `params`: `dropout`, `train` and `reduce`."""
     reduce, train = params["reduce"], params["train"]
     if reduce["hidden"][-1] != train["bottom"][-1]:
         raise ValueError(
             f"`reduce.hidden` ends in {reduce['hidden'][-1]} and `train.bottom` in {train['bottom'][-1]}:"
             " fields that meet in dot products are equally wide"
         )
-    dlrm = DLRM(dense, ["text"], train["bottom"], train["top"], params["dropout"], train["wide"])
-    return Recommender(build_reducer(reduce, text), dlrm)
+    reducers = build_reducers(reduce, encoding.vectors)
+    bags = {name: Bag(part.padding + 1, part.length) for name, part in encoding.lists.items()}
+    names = list(encoding.vectors)
+    dlrm = DLRM(encoding.dense_width, bags, names, train["bottom"], train["top"], params["dropout"], train["wide"])
+    return Recommender(reducers, dlrm)
 
 
-def build_reducer(reduce: Mapping[str, Any], text: int) -> Reducer:
-    """An untrained reducer for `text` wide texts. `reduce`: its section of params."""
-    return Reducer(text, reduce["hidden"], reduce["dropout"])
+def build_reducers(reduce: Mapping[str, Any], vectors: Mapping[str, VectorEncoding]) -> list[Reducer]:
+    """An untrained reducer a field, in their order. `reduce`: its section of params."""
+    return [Reducer(field, part.width, reduce["hidden"], reduce["dropout"]) for field, part in vectors.items()]

@@ -1,6 +1,6 @@
-"""The upstream MLP (paper, section 4.3): text embeddings to one field of D, the last hidden layer.
+"""The upstream MLPs (paper, section 4.3): embeddings to fields of D, each MLP's last hidden layer.
 
-Projections of two networks never mix: hidden layers of separately drawn networks share no axes.
+One reducer a field. Projections of two networks never mix: hidden layers of separately drawn networks share no axes.
 """
 
 from collections.abc import Sequence
@@ -8,30 +8,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.dlrm import DLRM, Inputs, check_shapes, hidden_layers, linear
+from models.dlrm import DLRM, Inputs, Shape, check_shapes, hidden_layers, linear
 
 
 class Reducer(nn.Module):
-    """Encoded text (B, W) -> projection (B, D), D being the last of `widths`."""
+    """What `field` is made of, encoded (B, W) -> its projection (B, D), D being the last of `widths`."""
 
-    def __init__(self, inputs: int, widths: Sequence[int], dropout: float) -> None:
+    def __init__(self, field: str, inputs: int, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.shapes = {"text": inputs}
+        self.field = field
+        self.shapes = {field: Shape(inputs)}
         self.layers = hidden_layers(inputs, widths, dropout)
 
-    def forward(self, text: Tensor) -> Tensor:
-        check_shapes({"text": text}, self.shapes)
-        return self.layers(text)
+    def forward(self, encoded: Tensor) -> Tensor:
+        check_shapes({self.field: encoded}, self.shapes)
+        return self.layers(encoded)
 
     @torch.no_grad()
-    def project(self, text: Tensor) -> Tensor:
+    def project(self, encoded: Tensor) -> Tensor:
         """The projection as everyone sees it who did not train it: no dropout, no gradient."""
         self.eval()
-        return self(text)
+        return self(encoded)
 
 
 class UpstreamClassifier(nn.Module):
-    """The reducer under a head of its own, which only its training needs: logits (B,)."""
+    """A reducer under a head of its own, which only its training needs: logits (B,)."""
 
     def __init__(self, reducer: Reducer, width: int) -> None:
         super().__init__()
@@ -39,16 +40,25 @@ class UpstreamClassifier(nn.Module):
         self.head = linear(width, 1)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return self.head(self.reducer(inputs["text"])).squeeze(1)
+        return self.head(self.reducer(inputs[self.reducer.field])).squeeze(1)
 
 
 class Recommender(nn.Module):
-    """The reducer and the DLRM as one network: `dense` (B, K) and encoded `text` (B, W) to logits (B,)."""
+    """The reducers and the DLRM as one network: `dense`, lists and encoded fields (B, W) to logits (B,)."""
 
-    def __init__(self, reducer: Reducer, dlrm: DLRM) -> None:
+    def __init__(self, reducers: Sequence[Reducer], dlrm: DLRM) -> None:
         super().__init__()
-        self.reducer = reducer
+        self.reducers = nn.ModuleDict({reducer.field: reducer for reducer in reducers})
         self.dlrm = dlrm
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return self.dlrm({**inputs, "text": self.reducer(inputs["text"])})
+        return self.dlrm({**inputs, **{name: reducer(inputs[name]) for name, reducer in self.reducers.items()}})
+
+    def project(self, inputs: Inputs) -> dict[str, Tensor]:
+        """The DLRM's inputs: encoded fields as projections, without dropout or gradient, everything else as it is."""
+        return {**inputs, **{name: self.reducer(name).project(inputs[name]) for name in self.reducers}}
+
+    def reducer(self, field: str) -> Reducer:
+        found = self.reducers[field]
+        assert isinstance(found, Reducer)
+        return found

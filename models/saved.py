@@ -1,7 +1,8 @@
 """Weights on disk: safetensors, and beside the tensors what they mean. No pickle anywhere."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,4 +60,15 @@ def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
     except RuntimeError as error:
         raise UnusableWeights(
             f"{path}: its weights do not fit its own description ({' '.join(str(error).split())})"
+        ) from None
+
+
+@contextmanager
+def described(path: Path) -> Iterator[None]:
+    """UnusableWeights where what the file says of itself is not what this version writes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UnusableWeights(
+            f"{path}: another version made it ({type(error).__name__} in its description: {error})"
         ) from None

@@ -1,4 +1,4 @@
-"""The one training loop, for the reducer and for the DLRM."""
+"""The one training loop, for the reducers and for the DLRM."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Rows:
-    """Named inputs, each (N, ·) float32, and labels (N,) of 0 and 1."""
+    """Named inputs, each (N, ·), and labels (N,) of 0 and 1."""
 
     inputs: Mapping[str, Tensor]
     labels: NDArray[np.int8]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from models.columns import Unencodable
 from models.curves import CURVES
 from models.floors import floors
 from models.metrics import report, threshold_at_tpr
@@ -83,12 +84,14 @@ def write_csv(header: Sequence[str], rows: Sequence[Sequence[float]], path: Path
         writer.writerows(rows)
 
 
-def load_model(path: Path, expected: str) -> TrainedRecommender:
-    """UserError unless it is a model of ours, trained on this training set."""
+def load_model(path: Path, expected: str, kind: str) -> TrainedRecommender:
+    """UserError unless it is a model of ours, of the variant `kind`, trained on this training set."""
     try:
         model = TrainedRecommender.load(path)
     except UnusableWeights as error:
         raise UserError(f"{error}; run `dvc repro train`") from None
+    if model.params["model"] != kind:
+        raise UserError(f"{path}: holds the model {model.params['model']}, wanted {kind}; run `dvc repro train`")
     if model.fingerprint != expected:
         raise UserError(f"{path}: trained on another training set; run `dvc repro train`")
     return model
@@ -96,14 +99,17 @@ def load_model(path: Path, expected: str) -> TrainedRecommender:
 
 def main(args: argparse.Namespace, params: Params) -> None:
     torch.set_num_threads(1)  # as in training: the last bits depend on it
-    splits = read_splits(args.training_set)
-    model = load_model(args.model, fingerprint(args.training_set))
-    probabilities = {split: model.probabilities(splits[split].columns) for split in SPLITS}
+    splits = read_splits(args.training_set, params.model)
+    model = load_model(args.model, fingerprint(args.training_set), params.model)
+    try:
+        probabilities = {split: model.probabilities(splits[split].columns) for split in SPLITS}
+        figures = metrics(splits, probabilities, params.seed)
+    except Unencodable as error:
+        raise UserError(f"{args.training_set}: {error}; run `dvc repro` to remake the tables") from None
     test = splits["test"]
     predictions = pa.table(
         {"review_id": test.table["review_id"], "label": test.labels, "probability": probabilities["test"]}
     )
-    figures = metrics(splits, probabilities, params.seed)
     write_curves(test, probabilities["test"], args.plots)
     write_table(predictions, args.predictions, PREDICTIONS)
     write_json(figures, args.metrics)

@@ -1,6 +1,7 @@
 """The training set as the models want it: named NumPy columns, labels, and a fingerprint of the files."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +13,51 @@ from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Protocol
-from pipelines.core.tables import HISTORY_NUMBERS, HISTORY_TEXT, TRAINING_SET_KEYS, read_table
+from pipelines.core.tables import (
+    BUSINESS_TAGS,
+    HISTORY_NUMBERS,
+    HISTORY_TEXT,
+    PHOTO_MEANS,
+    SUMMARY,
+    TRAINING_SET_KEYS,
+    read_table,
+)
 
 SPLITS = ("train", "validation", "test")
-TRAINING_SET = pa.schema(
-    [
-        *TRAINING_SET_KEYS,
-        *(field.with_name(f"{e}_history__{field.name}") for e in ("user", "business") for field in HISTORY_NUMBERS),
-        *(field.with_name(f"{e}_text__{field.name}") for e in ("user", "business") for field in HISTORY_TEXT),
-    ]
-)
+HISTORIES = {"user_history": HISTORY_NUMBERS, "business_history": HISTORY_NUMBERS}
+CAPTIONS, IMAGES = ([field] for field in PHOTO_MEANS)
+# Model -> the views of its feature service, and what it takes of each.
+FEATURES_OF_MODEL: Mapping[str, Mapping[str, list[pa.Field]]] = {
+    "baseline": {**HISTORIES, "user_text": HISTORY_TEXT, "business_text": HISTORY_TEXT, "business_photos": IMAGES},
+    "proposed": {
+        **HISTORIES,
+        "user_summary": SUMMARY,
+        "business_summary": SUMMARY,
+        "business_tags": BUSINESS_TAGS,
+        "business_photos": CAPTIONS,
+    },
+}
+
+
+def training_set_schema(model: str) -> pa.Schema:
+    """Keys, then the features by their full names. Null where a review sees none; counts alone are filled."""
+    return pa.schema(
+        [
+            *TRAINING_SET_KEYS,
+            *(
+                field.with_name(f"{view}__{field.name}").with_nullable(field.name != "review_count")
+                for view, fields in FEATURES_OF_MODEL[model].items()
+                for field in fields
+            ),
+        ]
+    )
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """N rows of one split. `columns`: what `models.encoding` reads, NaN, NaT or rows of NaN for null."""
+    """N rows of one split. `columns`: what `models.columns` says, with null as NaN, NaT, rows of NaN or None."""
 
-    table: pa.Table  # TRAINING_SET
+    table: pa.Table  # training_set_schema
     columns: dict[str, np.ndarray]
 
     @property
@@ -41,24 +70,32 @@ class TrainingRows:
         return (self.columns["user_history__review_count"] > 0) & (self.columns["business_history__review_count"] > 0)
 
 
-def read_splits(folder: Path) -> dict[str, TrainingRows]:
-    """Train, validation and test of a training set. UserError where one is missing, unreadable or without rows."""
-    tables = {split: read_table(folder / f"{split}.parquet", TRAINING_SET) for split in SPLITS}
+def read_splits(folder: Path, model: str) -> dict[str, TrainingRows]:
+    """Train, validation and test of a model's training set.
+
+    UserError where one is missing, unreadable, another model's, or without rows, or where vectors differ in width.
+    """
+    schema = training_set_schema(model)
+    tables = {split: read_table(folder / f"{split}.parquet", schema) for split in SPLITS}
     for split, table in tables.items():
         if not table.num_rows:
             raise UserError(
                 f"{folder / f'{split}.parquet'}: no rows; take more reviews or another `split` in params.yaml"
             )
     # One width for all three: a split in which nobody has a text does not know it.
-    width = max(vector_width(table[name]) for table in tables.values() for name in vector_names())
+    widths = {name: max(vector_width(table[name]) for table in tables.values()) for name in vector_names(schema)}
     return {
-        split: TrainingRows(table, columns(table, width, str(folder / f"{split}.parquet")))
+        split: TrainingRows(table, columns(table, widths, str(folder / f"{split}.parquet")))
         for split, table in tables.items()
     }
 
 
-def vector_names() -> list[str]:
-    return [field.name for field in TRAINING_SET if pa.types.is_list(field.type)]
+def vector_names(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if is_vector(field.type)]
+
+
+def is_vector(type_: pa.DataType) -> bool:
+    return pa.types.is_list(type_) and pa.types.is_floating(type_.value_type)
 
 
 def vector_width(column: pa.ChunkedArray) -> int:
@@ -66,19 +103,28 @@ def vector_width(column: pa.ChunkedArray) -> int:
     return pc.max(pc.list_value_length(column)).as_py() or 0
 
 
-def columns(table: pa.Table, width: int, place: str) -> dict[str, np.ndarray]:
-    """Columns of `table` except the ids; lists of `width` as (N, width). UserError names a list of another length."""
+def columns(table: pa.Table, widths: Mapping[str, int], place: str) -> dict[str, np.ndarray]:
+    """Columns of `table` except ids, vectors as (N, width). UserError names a vector of another length."""
     made: dict[str, np.ndarray] = {}
     for field in table.schema:
         column = table[field.name].combine_chunks()
-        if pa.types.is_string(field.type):
+        if field.name.endswith("_id"):
             continue
-        if pa.types.is_list(field.type):
-            made[field.name] = matrix(column, width, f"{place}, {field.name}")
+        if is_vector(field.type):
+            made[field.name] = matrix(column, widths[field.name], f"{place}, {field.name}")
+        elif pa.types.is_string(field.type) or pa.types.is_list(field.type):
+            made[field.name] = objects(column)
         elif pa.types.is_timestamp(field.type):
             made[field.name] = column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False)
         else:
             made[field.name] = column.to_numpy(zero_copy_only=False)
+    return made
+
+
+def objects(column: pa.Array) -> np.ndarray:
+    """(N,) of names or of lists of names, null as None."""
+    made = np.empty(len(column), dtype=object)
+    made[:] = column.to_pylist()
     return made
 
 
@@ -89,7 +135,7 @@ def matrix(column: pa.ListArray, width: int, place: str) -> NDArray[np.float32]:
     if len(odd):
         raise UserError(f"{place}: a vector of {odd[0]} among vectors of {width}; run `dvc repro` to remake the table")
     rows = np.full((len(column), width), np.nan, np.float32)
-    if width == 0:  # no review has a text
+    if width == 0:  # nobody has one
         return rows
     rows[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, width)
     return rows

@@ -3,16 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from models.dlrm import DLRM, InteractionArch
+from models.dlrm import DLRM, Bag, InteractionArch, SparseArch
 from models.trainer import seeded
 
 B, K, D = 9, 5, 4
-FIELDS = ["text", "category", "image"]
+BAGS = {"category": Bag(rows=8, length=3)}
+FIELDS = ["text", "caption"]
 
 
 def network(wide: bool = False, dropout: float = 0.0) -> DLRM:
     with seeded(3):
-        made = DLRM(K, FIELDS, [6, D], [7, 3], dropout, wide)
+        made = DLRM(K, BAGS, FIELDS, [6, D], [7, 3], dropout, wide)
         if made.wide is not None:
             nn.init.normal_(made.wide.weight)
     return made.eval()
@@ -20,8 +21,10 @@ def network(wide: bool = False, dropout: float = 0.0) -> DLRM:
 
 def batch(rows: int = B, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {"dense": torch.randn(rows, K, generator=generator)} | {
-        name: torch.randn(rows, D, generator=generator) for name in FIELDS
+    return {
+        "dense": torch.randn(rows, K, generator=generator),
+        "category": torch.randint(0, 8, (rows, 3), generator=generator),  # 7 is padding
+        **{name: torch.randn(rows, D, generator=generator) for name in FIELDS},
     }
 
 
@@ -32,13 +35,18 @@ def obvious_forward(made: DLRM, inputs: dict[str, torch.Tensor]) -> np.ndarray:
     def layer(name: str, x: np.ndarray) -> np.ndarray:
         return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
 
+    def pooled(indices: list[int]) -> np.ndarray:
+        table = weights["sparse_arch.tables.category.weight"]
+        return sum((table[i] for i in indices if i != 7), np.zeros(D))
+
     logits = []
     for row in range(len(inputs["dense"])):
         dense = inputs["dense"][row].double().numpy()
         x = dense
         for i in (0, 3):
             x = np.maximum(layer(f"dense_arch.layers.{i}", x), 0)
-        fields = [x, *(inputs[name][row].double().numpy() for name in FIELDS)]
+        vectors = [inputs[name][row].double().numpy() for name in FIELDS]
+        fields = [x, pooled(inputs["category"][row].tolist()), *vectors]
         dots = [fields[i] @ fields[j] for i in range(len(fields)) for j in range(i)]
         top = np.concatenate([x, dots])
         for i in (0, 3):
@@ -60,6 +68,43 @@ def test_interaction_golden_values() -> None:
     assert InteractionArch(3)(fields).tolist() == [[1.0, 2.0, 11.0, 17.0, 39.0]]
 
 
+def test_pooling_golden_values() -> None:
+    arch = SparseArch(BAGS, 2)
+    with torch.no_grad():
+        arch.tables["category"].weight.copy_(torch.arange(16).reshape(8, 2))
+    # the last row is padding, whatever it holds; a list of padding alone is zero
+    assert arch({"category": torch.tensor([[0, 2, 7], [7, 7, 7], [3, 3, 1]])})[0].tolist() == [[4, 6], [0, 0], [14, 17]]
+
+
+def test_tables_are_drawn_as_the_reference_draws_them() -> None:
+    with seeded(1):
+        weight = SparseArch({"category": Bag(180, 11)}, 32).tables["category"].weight
+    assert weight.shape == (180, 32)
+    assert 0.99 < weight.abs().max().item() * 180**0.5 <= 1
+    assert (weight[179] == 0).all()
+
+
+def test_padding_and_order_change_nothing() -> None:
+    made, inputs = network(), batch()
+    inputs["category"] = torch.tensor([[0, 2, 7]] * B)
+    moved = {**inputs, "category": torch.tensor([[7, 2, 0]] * B)}
+    assert torch.equal(made(inputs), made(moved))
+    other = {**inputs, "category": torch.tensor([[0, 2, 3]] * B)}
+    assert not torch.allclose(made(inputs), made(other))
+
+
+def test_padding_learns_nothing() -> None:
+    made, inputs = network(), batch()
+    made(inputs).sum().backward()
+    gradient = made.sparse_arch.tables["category"].weight.grad
+    assert (gradient[7] == 0).all()
+    assert gradient[:7].abs().sum() > 0
+
+
+def test_without_bags_and_vectors_the_dense_field_stands_alone() -> None:
+    assert DLRM(K, {}, [], [6, D], [7], 0.0, False)({"dense": torch.zeros(2, K)}).shape == (2,)
+
+
 def test_shape_and_dtype() -> None:
     logits = network()(batch())
     assert logits.shape == (B,)
@@ -68,7 +113,7 @@ def test_shape_and_dtype() -> None:
 
 def test_a_new_wide_path_says_nothing() -> None:
     with seeded(3):
-        wide = DLRM(K, FIELDS, [6, D], [7, 3], 0.0, wide=True)
+        wide = DLRM(K, BAGS, FIELDS, [6, D], [7, 3], 0.0, wide=True)
     assert torch.equal(wide.eval()(batch()), network()(batch()))
 
 
@@ -98,8 +143,10 @@ def test_dropout_moves_training_alone() -> None:
         ({"text": torch.zeros(B, D + 1)}, r"`text` has shape \(9, 5\), the network wants \(9, 4\)"),
         ({"text": torch.zeros(B + 1, D)}, r"`text` has shape \(10, 4\)"),
         ({"dense": torch.zeros(B, K + 2)}, r"`dense` has shape \(9, 7\), the network wants \(9, 5\)"),
-        ({"image": torch.zeros(B, D, dtype=torch.float64)}, "`image` is torch.float64"),
-        ({"sound": torch.zeros(B, D)}, r"inputs are .*'sound'.*, the network wants \['category', 'dense'"),
+        ({"caption": torch.zeros(B, D, dtype=torch.float64)}, "`caption` is torch.float64"),
+        ({"category": torch.zeros(B, 3)}, "`category` is torch.float32, the network wants torch.int64"),
+        ({"category": torch.zeros(B, 4, dtype=torch.int64)}, r"`category` has shape \(9, 4\), .* wants \(9, 3\)"),
+        ({"sound": torch.zeros(B, D)}, r"inputs are .*'sound'.*, the network wants \['caption', 'category'"),
     ],
 )
 def test_bad_inputs_are_refused_by_name(change: dict[str, torch.Tensor], message: str) -> None:
@@ -110,5 +157,5 @@ def test_bad_inputs_are_refused_by_name(change: dict[str, torch.Tensor], message
 def test_a_missing_input_is_refused_by_name() -> None:
     inputs = batch()
     del inputs["dense"]
-    with pytest.raises(ValueError, match=r"inputs are \['category', 'image', 'text'\]"):
+    with pytest.raises(ValueError, match=r"inputs are \['caption', 'category', 'text'\]"):
         network()(inputs)

@@ -4,7 +4,7 @@ import pytest
 from models.floors import floors, gradient_boosting
 from models.metrics import auc
 from pipelines.core.training_rows import TrainingRows
-from tests.models.training_sets import nothing_known, splits_of
+from tests.models.training_sets import MODELS, nothing_known, splits_of
 
 JUDGED = ("validation", "test")
 
@@ -14,14 +14,25 @@ def of(splits: dict[str, TrainingRows]) -> dict[str, dict[str, np.ndarray]]:
     return floors(columns, {split: rows.labels for split, rows in splits.items()}, JUDGED, seed=1)
 
 
-def test_learners_rank_and_the_constant_does_not() -> None:
-    splits = splits_of(3, (1500, 400, 400))
+@pytest.mark.parametrize("model", MODELS)
+def test_learners_rank_and_the_constant_does_not(model: str) -> None:
+    splits = splits_of(3, (1500, 400, 400), model)
     made = of(splits)
     labels = splits["test"].labels
     assert auc(labels, made["all_positive"]["test"]) == 0.5
     assert made["all_positive"]["test"][0] == splits["train"].labels.mean()
     for name in ("logistic", "gradient_boosting"):
         assert (auc(labels, made[name]["test"]) or 0) > 0.65, name
+
+
+def test_history_numbers_alone_are_read() -> None:
+    splits = splits_of(3)
+    bare = {
+        split: TrainingRows(rows.table, {name: column for name, column in rows.columns.items() if column.ndim == 1})
+        for split, rows in splits.items()
+    }
+    for name, said in of(splits).items():
+        assert of(bare)[name]["test"].tobytes() == said["test"].tobytes()
 
 
 def test_the_same_again() -> None:

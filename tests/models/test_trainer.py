@@ -6,9 +6,10 @@ import torch
 
 from models.dlrm import DLRM
 from models.metrics import log_loss
-from models.recommender import build_reducer
-from models.reducer import UpstreamClassifier
+from models.reducer import Reducer, UpstreamClassifier
 from models.trainer import Diverged, Epoch, Rows, Schedule, best_epoch, fit, predict, seeded
+from tests.models.networks import recommender
+from tests.models.training_sets import MODELS, rows_of, table
 
 EVEN = (0.5, 0.5)
 SCHEDULE = Schedule(learning_rate=0.01, weight_decay=0.0, epochs=6, patience=10, batch_size=32)
@@ -20,7 +21,7 @@ def quiet(epoch: Epoch) -> None:
 
 def dlrm(dropout: float = 0.1, seed: int = 1) -> DLRM:
     with seeded(seed):
-        return DLRM(3, ["text"], [8, 4], [8], dropout, wide=True)
+        return DLRM(3, {}, ["text"], [8, 4], [8], dropout, wide=True)
 
 
 def rows(count: int, seed: int) -> Rows:
@@ -42,12 +43,27 @@ def test_a_tiny_batch_is_learnt_by_heart() -> None:
     assert (np.abs(predict(network, tiny.inputs, EVEN) - tiny.labels) < 0.1).all()
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_each_variant_end_to_end_learns_a_tiny_batch_by_heart(model: str) -> None:
+    made = recommender(model)
+    labels = np.random.default_rng(0).integers(0, 2, 16).astype(np.int8)
+    tiny = Rows(made.inputs(rows_of(table(16, 7, model)).columns), labels)
+    for layer in made.network.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    before = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+    fit(made.network, tiny, tiny, EVEN, replace(SCHEDULE, learning_rate=0.02, epochs=200, patience=200), 1, quiet)
+    assert (np.abs(predict(made.network, tiny.inputs, EVEN) - labels) < 0.1).all()
+    for name, tensor in made.network.state_dict().items():  # every part took part in it
+        assert not torch.equal(tensor, before[name]), name
+
+
 def test_the_reducer_learns_too() -> None:
     train = rows(400, 1)
     labels = (train.inputs["text"][:, 0] > 0).numpy().astype(np.int8)
     texts = Rows({"text": train.inputs["text"]}, labels)
     with seeded(1):
-        network = UpstreamClassifier(build_reducer({"hidden": [16, 4], "dropout": 0.1}, 4), 4)
+        network = UpstreamClassifier(Reducer("text", 4, [16, 4], 0.1), 4)
     epochs = fit(network, texts, texts, EVEN, replace(SCHEDULE, epochs=20), 1, quiet)
     assert (epochs[-1].validation_auc or 0) > 0.95
     assert network.reducer.project(texts.inputs["text"]).shape == (400, 4)

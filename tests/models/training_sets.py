@@ -7,14 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.tables import vector_column
-from pipelines.core.training_rows import TRAINING_SET, TrainingRows, columns
+from pipelines.core.training_rows import TrainingRows, columns, training_set_schema, vector_names, vector_width
+from pipelines.core.vocabulary import MOST_SUBTYPES, PRICE_TAGS, restaurant_types
 
-WIDTH = 12
+MODELS = ("baseline", "proposed")
+WIDTH, IMAGE_WIDTH = 12, 20
 EPOCH = np.datetime64("2019-01-01T00:00:00", "us")
+TEXT = {"baseline": "text", "proposed": "summary"}
 
 
-def table(rows: int, seed: int, cold: float = 0.3, width: int = WIDTH) -> pa.Table:
-    """`rows` reviews, liked by odds that both histories and both texts move; a share `cold` of users has no history."""
+def table(rows: int, seed: int, model: str = "baseline", cold: float = 0.3, width: int = WIDTH) -> pa.Table:
+    """`rows` reviews, liked by odds that all that is known moves; a share `cold` of users has no history."""
     rng = np.random.default_rng(seed)
     instants = EPOCH + np.sort(rng.integers(0, 10**13, rows)).astype("timedelta64[us]")
     logits = np.full(rows, 0.4)
@@ -40,40 +43,79 @@ def table(rows: int, seed: int, cold: float = 0.3, width: int = WIDTH) -> pa.Tab
             f"{entity}_history__newest_review_at": pa.array(newest, pa.timestamp("us"), mask=~known).cast(
                 pa.timestamp("us", "UTC")
             ),
-            f"{entity}_text__embedding": vector_column(vectors, has_text),
+            f"{entity}_{TEXT[model]}__embedding": vector_column(vectors, has_text),
+            f"{entity}_{TEXT[model]}__snapshot_id": pa.array([f"s{i}" for i in range(rows)], mask=~known),
         }
+    photos, said = photo_means(rng, rows, {"baseline": IMAGE_WIDTH, "proposed": width}[model])
+    logits = logits + said
+    made |= {"business_photos__image_embedding": photos, "business_photos__caption_embedding": photos}
+    if model == "proposed":
+        tags, said = business_tags(rng, rows)
+        made, logits = made | tags, logits + said
     liked = rng.random(rows) < 1 / (1 + np.exp(-logits))
     made["label"] = pa.array(liked.astype(np.int8))
-    return pa.table(made).select(TRAINING_SET.names).cast(TRAINING_SET)
+    schema = training_set_schema(model)
+    return pa.table(made).select(schema.names).cast(schema)
 
 
-def rows_of(made: pa.Table, width: int = WIDTH) -> TrainingRows:
-    return TrainingRows(made, columns(made, width, "test"))
+def photo_means(rng: np.random.Generator, rows: int, width: int) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """A vector for six in ten, and what it moves the odds by."""
+    vectors, known = rng.normal(0, 0.02, (rows, width)).astype(np.float32), rng.random(rows) < 0.6
+    return vector_column(vectors, known), known * vectors[:, :1].sum(axis=1) * 20
 
 
-def splits_of(seed: int = 0, sizes: tuple[int, int, int] = (600, 200, 200)) -> dict[str, TrainingRows]:
+def business_tags(rng: np.random.Generator, rows: int) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Tags for nine in ten, and what they move the odds by: the price, and whether the first type is among them."""
+    known, prices = rng.random(rows) < 0.9, rng.integers(0, 4, rows)
+    types = restaurant_types()
+    subtypes = [[types[i] for i in rng.choice(12, n, replace=False)] for n in rng.integers(0, MOST_SUBTYPES + 1, rows)]
+    tags = {
+        "business_tags__price_tag": pa.array([PRICE_TAGS[i] for i in prices], mask=~known),
+        "business_tags__subtypes": pa.array(
+            [names if there else None for names, there in zip(subtypes, known, strict=True)], pa.list_(pa.string())
+        ),
+        "business_tags__snapshot_id": pa.array([f"t{i}" for i in range(rows)], mask=~known),
+    }
+    return tags, known * ((prices - 1.5) * 0.5 + np.array([types[0] in names for names in subtypes]) * 1.0)
+
+
+def rows_of(made: pa.Table) -> TrainingRows:
+    widths = {name: vector_width(made[name]) for name in vector_names(made.schema)}
+    return TrainingRows(made, columns(made, widths, "test"))
+
+
+def splits_of(
+    seed: int = 0, sizes: tuple[int, int, int] = (600, 200, 200), model: str = "baseline"
+) -> dict[str, TrainingRows]:
     return {
-        split: rows_of(table(size, seed + i))
+        split: rows_of(table(size, seed + i, model))
         for i, (split, size) in enumerate(zip(("train", "validation", "test"), sizes, strict=True))
     }
 
 
-def write_splits(folder: Path, seed: int = 0) -> Path:
+def write_splits(folder: Path, seed: int = 0, model: str = "baseline") -> Path:
     """A training set's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, rows in splits_of(seed).items():
+    for split, rows in splits_of(seed, model=model).items():
         pq.write_table(rows.table, folder / f"{split}.parquet")
     return folder
+
+
+def without(made: pa.Table, name: str) -> pa.Table:
+    """The same table with `name` null throughout."""
+    field = made.schema.field(name)
+    return made.set_column(made.column_names.index(name), field, pa.nulls(made.num_rows, field.type))
 
 
 def nothing_known(rows: TrainingRows) -> TrainingRows:
     """The same rows, all of them cold."""
     blank = {}
+    nulls = {"M": np.datetime64("NaT"), "O": None, "f": np.nan}
     for name, column in rows.columns.items():
         if name.endswith("review_count"):
             blank[name] = np.zeros_like(column)
         elif "__" in name:
-            blank[name] = np.full_like(column, np.datetime64("NaT") if column.dtype.kind == "M" else np.nan)
+            blank[name] = np.full_like(column, nulls[column.dtype.kind])
         else:
             blank[name] = column
     return TrainingRows(rows.table, blank)
