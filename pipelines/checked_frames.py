@@ -16,15 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
+from pipelines.core.vocabulary import restaurant_types
 from pipelines.suites import PART, Suite
 
+WHITE = r"\pZ\x{09}-\x{0D}\x{1C}-\x{1F}\x{85}"  # what Arrow and Python strip, in RE2's words: \s is ASCII alone
+
 # What suites may call beside DuckDB's own functions. A vector with a null inside has no norm and is not finite.
-MACROS = """
+MACROS = f"""
     CREATE MACRO number_finite(x) AS coalesce(isfinite(x), true);
     CREATE MACRO vector_finite(v) AS coalesce(
         CASE WHEN list_count(v) = len(v) THEN isfinite(list_dot_product(v, v)) ELSE v IS NULL END, true);
     CREATE MACRO vector_norm(v) AS CASE WHEN list_count(v) = len(v) THEN sqrt(list_dot_product(v, v)) END;
     CREATE MACRO given_iff(condition, x, y) AS (x IS NOT NULL) = condition AND (y IS NOT NULL) = condition;
+    CREATE MACRO has_words(text) AS regexp_matches(text, '[^{WHITE}]');
+    CREATE MACRO trimmed(text) AS regexp_replace(text, '^[{WHITE}]+|[{WHITE}]+$', '', 'g');
 """
 
 
@@ -55,6 +60,8 @@ def connect(files: Mapping[str, Sequence[Path]]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(MACROS)
+    types = ", ".join(map(_quoted, restaurant_types()))
+    connection.execute(f"CREATE MACRO restaurant_types() AS [{types}]")
     for table, paths in files.items():
         connection.execute(f'CREATE VIEW "{table}" AS {" UNION ALL BY NAME ".join(_selects(paths))}')
     return connection

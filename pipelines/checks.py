@@ -113,11 +113,7 @@ class Checker:
             gx.Checkpoint(
                 name=name,
                 validation_definitions=[definition],
-                result_format={
-                    "result_format": "SUMMARY",
-                    "partial_unexpected_count": SAMPLES,
-                    "unexpected_index_column_names": list(key),
-                },
+                result_format=result_format(key),
             )
         )
         ran = checkpoint.run(batch_parameters={"dataframe": frame})
@@ -131,6 +127,15 @@ class Checker:
         shutil.rmtree(self.docs, ignore_errors=True)
         self.context.build_data_docs([SITE])
         return self.docs / "index.html"
+
+
+def result_format(key: Sequence[str]) -> dict[str, Any]:
+    """What is asked of Great Expectations about a failure: some of the rows, by `key`."""
+    return {
+        "result_format": "SUMMARY",
+        "partial_unexpected_count": SAMPLES,
+        "unexpected_index_column_names": list(key),
+    }
 
 
 def index_of(result: ExpectationValidationResult) -> int:

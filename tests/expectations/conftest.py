@@ -1,20 +1,20 @@
-"""Worlds of good tables and a checker, made once."""
+"""Worlds of good tables and a judge, made once."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.expectations.faults import PROTOCOLS
+from tests.expectations.faults import WORLDS
 from tests.expectations.world import World
 
 if TYPE_CHECKING:
-    from pipelines.checks import Checker
+    from tests.expectations.judge import Judge
 
 
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World]]:
-    made = {protocol: World(tmp_path_factory.mktemp(protocol), protocol) for protocol in PROTOCOLS.values()}
+    made = {name: World(tmp_path_factory.mktemp(name), **changes) for name, changes in WORLDS.items()}
     yield made
     for world in made.values():
         world.connection.close()
@@ -22,11 +22,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World
 
 @pytest.fixture(scope="session")
 def by_time(worlds: dict[str, World]) -> World:
-    return worlds["point_in_time"]
+    return worlds["time"]
 
 
 @pytest.fixture(scope="session")
-def checker(tmp_path_factory: pytest.TempPathFactory) -> "Checker":
-    from pipelines.checks import Checker
+def judge() -> "Judge":
+    from tests.expectations.judge import Judge
 
-    return Checker(tmp_path_factory.mktemp("docs"))
+    return Judge()

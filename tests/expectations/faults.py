@@ -2,15 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-PROTOCOLS = {"time": "point_in_time", "loo": "leave_one_out"}
+# What a world is called in faults.txt -> its params.yaml. Between them every condition (`when`) is met once.
+WORLDS: dict[str, dict[str, Any]] = {
+    "time": {"protocol": "point_in_time", "model": "proposed"},
+    "loo": {
+        "protocol": "leave_one_out",
+        "model": "proposed",
+        "describe_photos__captions": "blip2",
+        "llm__failed_share": 0.05,
+    },
+    "time-baseline": {"protocol": "point_in_time", "model": "baseline"},
+    "loo-fold": {"protocol": "leave_one_out", "model": "baseline", "history__leave_out": "fold"},
+}
 ENTITIES = ("user", "business")
 
 
 @dataclass(frozen=True)
 class Fault:
     table: str
-    protocol: str
+    world: str
     expectation: str  # its label
     sql: str
     named: str
@@ -21,6 +33,6 @@ def read_faults() -> list[Fault]:
     found = []
     for line in (line for line in lines if line and not line.startswith("#")):
         for entity in ENTITIES if "{entity}" in line else ("",):
-            table, protocol, expectation, sql, named = line.replace("{entity}", entity).split(" | ", 4)
-            found.append(Fault(table, PROTOCOLS[protocol], f"expect_{expectation}", sql, named))
+            table, world, expectation, sql, named = line.replace("{entity}", entity).split(" | ", 4)
+            found.append(Fault(table, world, f"expect_{expectation}", sql, named))
     return found
