@@ -1,13 +1,14 @@
 """What each review may see of its user's and business's past, as rows for Feast.
 
-Eight tables in one folder (`pipelines.core.tables.FEATURE_TABLES`): numbers and mean text embeddings, of users
-and of businesses, keyed by the entity (its newest row is what is served online) and, for `leave_one_out`, by review.
+A table per view in one folder (`pipelines.core.tables.VIEWS_OF_STAGE`): numbers and mean text embeddings of users and
+of businesses, mean photo embeddings of businesses; keyed by the entity (its newest row is what is served online) and,
+for `leave_one_out`, by review. A photo is visible when its review is.
 """
 
 import argparse
-import shutil
-import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.command import run_stage
-from pipelines.core.feature_rows import Vectors, number_tables, vector_tables
+from pipelines.core.feature_rows import TABLES, number_tables, photo_tables, vector_tables
 from pipelines.core.params import Params
+from pipelines.core.review_vectors import Vectors
 from pipelines.core.tables import (
-    FEATURE_TABLES,
+    DESCRIPTIONS,
+    PHOTOS,
     REVIEW_TEXT,
     REVIEWS,
     SPLIT,
     parquet_writer,
     read_table,
+    whole_folder,
     write_table,
 )
 from pipelines.core.visibility import quantise
@@ -44,40 +48,69 @@ def read_vectors(text: Path, review_ids: pa.ChunkedArray) -> Vectors:
     if position.null_count:
         raise ValueError(f"{position.null_count} reviews have no row in {text}")
     column = table["embedding"]
-    known = column.is_valid().to_numpy()
+    return Vectors(quantised(column), np.flatnonzero(column.is_valid().to_numpy())).taken(position.to_numpy())
+
+
+def quantised(column: pa.ChunkedArray) -> np.ndarray:
+    """The vectors of a list column that are not null, (M, D) int32."""
     flat = [chunk.flatten().to_numpy() for chunk in column.chunks]
-    width = sum(map(len, flat)) // max(int(known.sum()), 1)
-    values = np.zeros((len(table), width), dtype=np.int32)
-    values[known] = np.concatenate([quantise(some.reshape(-1, width)) for some in flat if len(some)] or [values[:0]])
-    rows = position.to_numpy()
-    return Vectors(values[rows], known[rows])
+    known = len(column) - column.null_count
+    width = sum(map(len, flat)) // max(known, 1)
+    parts = [quantise(some.reshape(-1, width)) for some in flat if len(some)]
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.int32)
 
 
-def write_history(members: pa.Table, vectors: Vectors, features: Path, params: Params) -> None:
-    """All eight tables appear in `features`, or none does."""
-    features.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{features.name}.", dir=features.parent) as name:
-        folder = Path(name) / "made"
+def read_photo_vectors(photos: Path, descriptions: Path, review_ids: pa.ChunkedArray) -> dict[str, Vectors]:
+    """Captions' and images' quantised embeddings by column, of the reviews `review_ids` (N,) that the photos came with.
+
+    A photo of no review is no review's to see.
+    """
+    owners = read_table(photos, PHOTOS, ["photo_id", "review_id"])
+    at = pc.index_in(owners["review_id"], review_ids.combine_chunks())
+    owned = owners.append_column("at", at).filter(pc.is_valid(at))
+    described = read_table(descriptions, DESCRIPTIONS)
+    rows = pc.index_in(owned["photo_id"], described["photo_id"].combine_chunks())
+    if rows.null_count:
+        raise ValueError(f"{rows.null_count} photos have no row in {descriptions}")
+    order = pc.sort_indices(
+        pa.table({"at": owned["at"], "id": owned["photo_id"]}), [("at", "ascending"), ("id", "ascending")]
+    )
+    described, owner = described.take(rows.take(order)), owned["at"].take(order).to_numpy()
+    made = {}
+    for name in ("caption_embedding", "image_embedding"):
+        column = described[name]
+        made[name] = Vectors(quantised(column), owner[column.is_valid().to_numpy()].astype(np.int64))
+    return made
+
+
+def write_history(
+    members: pa.Table, text: Vectors, photos: Mapping[str, Vectors], features: Path, params: Params
+) -> None:
+    """All tables of the stage appear in `features`, or none does."""
+    frame = members.to_pandas()
+    with whole_folder(features) as folder:
         numbers = number_tables(members, params.protocol, params.history)
-        for table_name, table in numbers.items():
-            write_table(table, folder / f"{table_name}.parquet", FEATURE_TABLES[table_name])
+        for name, table in numbers.items():
+            write_table(table, folder / f"{name}.parquet", TABLES[name])
         with ExitStack() as open_files:
-            texts = {
-                table_name: open_files.enter_context(parquet_writer(folder / f"{table_name}.parquet", schema))
-                for table_name, schema in FEATURE_TABLES.items()
-                if table_name not in numbers
+            writers = {
+                name: open_files.enter_context(parquet_writer(folder / f"{name}.parquet", schema))
+                for name, schema in TABLES.items()
+                if name not in numbers
             }
-            pieces = vector_tables(members.to_pandas(), vectors, "text", params.protocol, params.history)
-            for table_name, piece in pieces:
-                texts[table_name].write_table(piece)
-        if features.exists():
-            shutil.rmtree(features)
-        folder.rename(features)
+            for name, piece in chain(
+                vector_tables(frame, {"embedding": text}, "user_text", params.protocol, params.history),
+                vector_tables(frame, {"embedding": text}, "business_text", params.protocol, params.history),
+                photo_tables(frame, photos, params.protocol, params.history),
+            ):
+                writers[name].write_table(piece)
 
 
 def main(args: argparse.Namespace, params: Params) -> None:
     members = read_members(args.reviews, args.split)
-    write_history(members, read_vectors(args.text, members["review_id"]), args.features, params)
+    text = read_vectors(args.text, members["review_id"])
+    photos = read_photo_vectors(args.photos, args.descriptions, members["review_id"])
+    write_history(members, text, photos, args.features, params)
     print(f"history: {len(members)} reviews under {params.protocol}")
 
 
@@ -89,6 +122,8 @@ if __name__ == "__main__":
             "reviews": "the review table",
             "split": "the membership table",
             "text": "the review texts' embeddings",
+            "photos": "the photo table",
+            "descriptions": "the photos' descriptions",
             "features": "the folder of feature tables to write",
         },
     )

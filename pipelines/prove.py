@@ -1,14 +1,14 @@
 """The leak prover: a sample of the training set recomputed the obvious way, compared bit by bit, and perturbed.
 
-`may_see` says in two lines what `pipelines.core.visibility` computes fast; nothing of that module's rule is used here.
-Then worlds are built in which what a review must not see is changed, removed or added, the fast code runs over them,
-and no bit of the review's features may move. One leak stops the pipeline.
+What a language model made of a snapshot is traced: the snapshot must hold just the reviews that the row may see, word
+by word, and its value must be the one that stands beside the snapshot. Then worlds are built in which what a review
+must not see is changed, removed or added, the fast code runs over them, and no bit of the review's features may move.
+One leak stops the pipeline.
 """
 
 import argparse
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,141 +21,20 @@ import pyarrow.parquet as pq
 
 from pipelines.core.command import run_stage
 from pipelines.core.errors import CheckFailed, UserError
-from pipelines.core.feature_rows import ENTITIES, Vectors, number_tables, vector_tables
-from pipelines.core.params import History, Params, Protocol
+from pipelines.core.params import Params
 from pipelines.core.progress import progress
-from pipelines.core.tables import FEATURE_TABLES, whole_file
-from pipelines.core.visibility import RATING_UNIT, TREND_INSTANTS, VECTOR_UNIT
-from pipelines.history import read_members, read_vectors
+from pipelines.core.snapshots import read_histories
+from pipelines.core.tables import REVIEWS, SUMMARIES, TAGS, TRAINING_SET_KEYS, read_table, whole_file
+from pipelines.history import read_photo_vectors, read_vectors
+from pipelines.obvious import FEATURES, SNAPSHOT_VIEWS, Obvious, Row, Rule, World, same
+from pipelines.perturbed import fast_features, original_name, perturbed_worlds, plain_rows, surroundings
 
-NUMBERS = ("review_count", "rating_mean", "rating_std", "rating_trend", "newest_review_at")
-FEATURES = [f"{entity}_history__{number}" for entity in ENTITIES for number in NUMBERS]
-FEATURES += [f"{entity}_text__embedding" for entity in ENTITIES]
 LONGEST_WORLD = 5_000  # a review whose user's and business's histories are longer is compared, not perturbed
 
-Row = dict[str, Any]
+Readings = Mapping[str, Row]  # snapshot_id -> what stands beside it
 
 
-@dataclass(frozen=True)
-class World:
-    """Reviews that take part, in the columns of `read_members`, and their text vectors in the same order."""
-
-    members: pd.DataFrame
-    vectors: Vectors
-
-
-def may_see(r: pd.Series, others: pd.DataFrame, protocol: Protocol, history: History) -> pd.Series:
-    """Which of `others`, reviews of r's user or of r's business, the review `r` may see."""
-    if protocol == "point_in_time":
-        return others["event_timestamp"] < r["event_timestamp"]
-    part = ["fold"] if history.leave_out == "fold" else ["user_id", "business_id"]
-    own = (others[part] == r[part]).all(axis=1) & (r["split"] == "train")
-    return (others["split"] == "train") & ~own
-
-
-class Obvious:
-    """Features of one review at a time, from all the reviews of its user and business that it may see."""
-
-    def __init__(self, world: World, protocol: Protocol, history: History):
-        self.world, self.protocol, self.history = world, protocol, history
-        members = world.members.reset_index(drop=True)
-        self.members = members
-        self.position = {review_id: at for at, review_id in enumerate(members["review_id"])}
-        self.of = {entity: members.groupby(f"{entity}_id", sort=False).indices for entity in ENTITIES}
-
-    def around(self, review_id: str) -> tuple[pd.Series, dict[str, pd.DataFrame]]:
-        """The review, and all reviews of its user and of its business (itself among them)."""
-        r = self.members.iloc[self.position[review_id]]
-        return r, {entity: self.members.iloc[self.of[entity][r[f"{entity}_id"]]] for entity in ENTITIES}
-
-    def features(self, review_id: str) -> Row:
-        r, around = self.around(review_id)
-        made: Row = {}
-        for entity, others in around.items():
-            seen = others[may_see(r, others, self.protocol, self.history)]
-            numbers = obvious_numbers(seen, self.protocol)
-            made.update({f"{entity}_history__{name}": value for name, value in numbers.items()})
-            made[f"{entity}_text__embedding"] = self.mean_vector(seen.index.to_numpy())
-        return made
-
-    def mean_vector(self, seen: np.ndarray) -> np.ndarray | None:
-        with_text = seen[self.world.vectors.known[seen]]
-        if not len(with_text):
-            return None
-        total = self.world.vectors.values[with_text].astype(np.int64).sum(axis=0)
-        return (total / (len(with_text) * VECTOR_UNIT)).astype(np.float32)
-
-
-def obvious_numbers(seen: pd.DataFrame, protocol: Protocol) -> Row:
-    """The history numbers of the reviews `seen`, in Python's own integers."""
-    numbers: Row = dict.fromkeys(NUMBERS)
-    numbers["review_count"] = n = len(seen)
-    if n == 0:
-        return numbers
-    # a half goes up, as in SQL; Python's round() would take it to the even side
-    ratings = [math.floor(float(rating) * RATING_UNIT + 0.5) for rating in seen["rating"]]
-    numbers["rating_mean"] = sum(ratings) / (n * RATING_UNIT)
-    spread = n * sum(rating * rating for rating in ratings) - sum(ratings) ** 2
-    numbers["rating_std"] = math.sqrt(spread) / (n * RATING_UNIT)
-    if protocol == "point_in_time":
-        instants = sorted(set(seen["event_timestamp"]))
-        newest = seen["event_timestamp"].isin(instants[-TREND_INSTANTS:])
-        recent = [rating for rating, is_new in zip(ratings, newest, strict=True) if is_new]
-        numbers["rating_trend"] = sum(recent) / (len(recent) * RATING_UNIT) - numbers["rating_mean"]
-        numbers["newest_review_at"] = instants[-1]
-    return numbers
-
-
-def same(left: Any, right: Any) -> bool:
-    """Bit for bit: nulls equal nulls, floats by value, vectors by all their components."""
-    if left is None or right is None:
-        return left is None and right is None
-    return bool(np.array_equal(left, right))
-
-
-# --- the fast code, asked without Feast ----------------------------------------------------------------------------
-
-
-def fast_features(world: World, asked: pd.DataFrame, protocol: Protocol, history: History) -> dict[str, Row]:
-    """The features of the reviews `asked`, from rows as the history stage makes them, joined as Feast joins them."""
-    tables = number_tables(pa.Table.from_pandas(world.members, preserve_index=False), protocol, history)
-    pieces = {name: [schema.empty_table()] for name, schema in FEATURE_TABLES.items() if name not in tables}
-    for name, piece in vector_tables(world.members, world.vectors, "text", protocol, history):
-        pieces[name].append(piece)
-    tables.update({name: pa.concat_tables(some) for name, some in pieces.items()})
-    made: dict[str, Row] = {review_id: {} for review_id in asked["review_id"]}
-    for entity in ENTITIES:
-        for group, names in (("history", NUMBERS), ("text", ("embedding",))):
-            table = tables[f"{entity}_{group}" + ("_by_review" if protocol == "leave_one_out" else "")]
-            for review_id, row in _joined(table, asked, protocol):
-                values = {name: None if row is None else row[name] for name in names}
-                if group == "history" and row is None:
-                    values["review_count"] = 0
-                made[review_id].update({f"{entity}_{group}__{name}": value for name, value in values.items()})
-    return made
-
-
-def _joined(table: pa.Table, asked: pd.DataFrame, protocol: Protocol) -> Iterator[tuple[str, Row | None]]:
-    key = table.schema.names[0]
-    by_key: dict[str, list[Row]] = {}
-    for row in _plain_rows(table):
-        by_key.setdefault(row[key], []).append(row)
-    for review in asked.to_dict("records"):
-        rows = by_key.get(review[key], [])
-        if protocol == "point_in_time":
-            rows = [row for row in rows if row["event_timestamp"] < review["event_timestamp"]]
-        yield review["review_id"], max(rows, key=lambda row: row["event_timestamp"], default=None)
-
-
-def _plain_rows(table: pa.Table) -> list[Row]:
-    columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.schema.names}
-    for name in columns:
-        if name.endswith("embedding"):
-            columns[name] = [None if vector is None else np.array(vector, np.float32) for vector in columns[name]]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-# --- which rows, and which worlds ----------------------------------------------------------------------------------
+# --- which rows ------------------------------------------------------------------------------------------------------
 
 
 def hard_rows(members: pd.DataFrame) -> dict[str, pd.Series]:
@@ -184,55 +63,6 @@ def sample(members: pd.DataFrame, rows: int, seed: int) -> tuple[list[str], dict
     return list(members.loc[picked, "review_id"]), counts
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """Copies of everything around some reviews, a namespace of ids for each: one run answers for all of them."""
-
-    world: World
-    asked: pd.DataFrame  # the copies of the reviews themselves, in the order given
-    hidden: np.ndarray  # (rows,) what the copy's review must not see, itself among it
-    own: np.ndarray  # (rows,) the copy's review itself
-
-
-def surroundings(obvious: Obvious, review_ids: Sequence[str]) -> Surroundings:
-    """For each review, all reviews of its user or business under ids of their own (`0:…`, `1:…`)."""
-    rows, copies = [], []
-    for number, review_id in enumerate(review_ids):
-        r, around = obvious.around(review_id)
-        others = pd.concat(around.values()).drop_duplicates("review_id")
-        rows.append(others.index.to_numpy())
-        copy = others.assign(
-            hidden=~may_see(r, others, obvious.protocol, obvious.history), own=others["review_id"] == review_id
-        )
-        for column in ("review_id", "user_id", "business_id"):
-            copy[column] = f"{number}:" + copy[column]
-        copies.append(copy)
-    members = pd.concat(copies, ignore_index=True)
-    at = np.concatenate(rows)
-    hidden, own = members.pop("hidden").to_numpy(bool), members.pop("own").to_numpy(bool)
-    vectors = Vectors(obvious.world.vectors.values[at], obvious.world.vectors.known[at])
-    return Surroundings(World(members, vectors), members[own], hidden, own)
-
-
-def perturbed_worlds(copies: Surroundings, protocol: Protocol) -> Iterator[tuple[str, World]]:
-    """(what was done, world): hidden reviews changed in stars and text, removed, and added to."""
-    members, vectors, hidden = copies.world.members, copies.world.vectors, copies.hidden
-    stars = members["rating"].where(~hidden, np.where(members["rating"] > 3, 1, 5)).astype("float32")
-    other_text = np.where(vectors.known[:, None], -vectors.values, VECTOR_UNIT // 32)
-    changed = np.where(hidden[:, None], other_text, vectors.values).astype(np.int32)
-    yield "changed", World(members.assign(rating=stars), Vectors(changed, vectors.known | hidden))
-
-    # Leave-one-out features are keyed by the review, so that its own row must stay; its content changed above.
-    kept = ~hidden | (copies.own & (protocol == "leave_one_out"))
-    yield "removed", World(members[kept].reset_index(drop=True), Vectors(vectors.values[kept], vectors.known[kept]))
-
-    again = members[hidden].assign(review_id="again:" + members.loc[hidden, "review_id"], rating=stars[hidden])
-    more = Vectors(
-        np.concatenate([vectors.values, changed[hidden]]), np.append(vectors.known, np.ones(hidden.sum(), bool))
-    )
-    yield "added", World(pd.concat([members, again], ignore_index=True), more)
-
-
 # --- the proof -------------------------------------------------------------------------------------------------------
 
 
@@ -245,7 +75,7 @@ class Findings:
     examples: tuple[str, ...] = ()
 
     def compare(self, review_id: str, expected: Row, found: Row, how: str) -> None:
-        for name in FEATURES:
+        for name in expected:
             self.values += 1
             if not same(expected[name], found[name]):
                 self.leaks += 1
@@ -259,10 +89,41 @@ def _short(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else repr(value)
 
 
-def prove(world: World, read: Callable[[Sequence[str]], dict[str, Row]], params: Params) -> dict[str, Any]:
-    """Compare and perturb a sample; the report. `read` gives the training set's features of some review ids."""
-    protocol, history = params.protocol, params.history
-    obvious = Obvious(world, protocol, history)
+def provable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of the training set's features those that are recomputed, and those that are traced to their snapshot.
+
+    CheckFailed names a feature that has no obvious twin: what nobody can prove must not be trained on.
+    """
+    recomputed = [name for name in names if name in FEATURES]
+    traced = [name for name in names if name not in FEATURES and name.split("__")[0] in SNAPSHOT_VIEWS]
+    unproven = [name for name in names if name not in recomputed and name not in traced]
+    if unproven:
+        raise CheckFailed(f"prove: no obvious twin of {unproven[0]}; say in pipelines/obvious.py what it is made of")
+    return recomputed, traced
+
+
+def traced_values(snapshots: Row, traced: Sequence[str], readings: Readings) -> Row:
+    """The values that stand beside the snapshots of a row; null where it has none."""
+    made: Row = {}
+    for name in traced:
+        view, feature = name.split("__")
+        snapshot = snapshots[f"{view}__snapshot_id"]
+        beside = readings.get(f"{view} {snapshot}", {})
+        made[name] = None if snapshot is None else beside.get(feature, "no such snapshot")
+    return made
+
+
+def prove(
+    world: World,
+    read: Callable[[Sequence[str]], dict[str, Row]],
+    names: Sequence[str],
+    readings: Readings,
+    params: Params,
+) -> dict[str, Any]:
+    """Compare and perturb a sample; the report. `read` gives the training set's features `names` of some review ids."""
+    rule = Rule.of(params)
+    obvious = Obvious(world, rule)
+    recomputed, traced = provable(names)
     review_ids, hard = sample(obvious.members, params.prove.rows, params.prove.seed)
     training_set = read(review_ids)
     absent = [review_id for review_id in review_ids if review_id not in training_set]
@@ -272,18 +133,21 @@ def prove(world: World, read: Callable[[Sequence[str]], dict[str, Row]], params:
     compared = Findings()
     with progress(len(review_ids), "recomputing", "review") as bar:
         for review_id in review_ids:
-            compared.compare(review_id, obvious.features(review_id), training_set[review_id], "recomputed")
+            expected = obvious.features(review_id, recomputed)
+            compared.compare(review_id, expected, training_set[review_id], "recomputed")
+            compared.compare(review_id, traced_values(expected, traced, readings), training_set[review_id], "traced")
             bar.update()
 
     moved = Findings()
     short = [i for i in review_ids if sum(map(len, obvious.around(i)[1].values())) <= LONGEST_WORLD]
     short = short[: params.prove.perturbed]
-    copies = surroundings(obvious, short)
-    for done, changed in perturbed_worlds(copies, protocol):
-        found = fast_features(changed, copies.asked, protocol, history)
-        for review_id, copy in zip(short, copies.asked["review_id"], strict=True):
-            how = f"after hidden reviews were {done}"
-            moved.compare(review_id, training_set[review_id], found[copy], how)
+    expected = {i: {name: training_set[i][name] for name in recomputed} for i in short}
+    perturb(obvious, short, expected, moved)
+    shown = [name for name in recomputed if name.endswith("__snapshot_id")]
+    if shown and rule.protocol == "leave_one_out" and rule.history.leave_out == "pair":
+        # Models are shown less than numbers are made of: not the review's fold, rather than not its pair.
+        expected = {i: {name: training_set[i][name] for name in shown} for i in short}
+        perturb(Obvious(world, rule.by_fold()), short, expected, moved)
     return {
         "rows_checked": len(review_ids),
         "values_checked": compared.values,
@@ -295,23 +159,67 @@ def prove(world: World, read: Callable[[Sequence[str]], dict[str, Row]], params:
     }
 
 
-def read_training_set(folder: Path, review_ids: Sequence[str]) -> dict[str, Row]:
-    """The features of those `review_ids` that are in the training set's three files."""
-    found: dict[str, Row] = {}
+def perturb(obvious: Obvious, review_ids: Sequence[str], expected: Mapping[str, Row], moved: Findings) -> None:
+    """Compare the features of `review_ids` in worlds where what they must not see is another."""
+    names = list(next(iter(expected.values())))
+    copies = surroundings(obvious, review_ids)
+    for done, changed in perturbed_worlds(copies, obvious.rule.protocol):
+        found = fast_features(changed, copies.asked, obvious.rule, names, original_name)
+        for review_id, copy in zip(review_ids, copies.asked["review_id"], strict=True):
+            moved.compare(review_id, expected[review_id], found[copy], f"after hidden reviews were {done}")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def features_of(folder: Path) -> list[str]:
+    """The names of the training set's features. UserError where a file is missing."""
     for split in ("train", "validation", "test"):
         if not (folder / f"{split}.parquet").is_file():
             raise UserError(f"{folder / split}.parquet: no such table; run `dvc repro` to make it")
+    return [name for name in pq.read_schema(folder / "train.parquet").names if name not in TRAINING_SET_KEYS.names]
+
+
+def read_training_set(folder: Path, review_ids: Sequence[str], names: Sequence[str]) -> dict[str, Row]:
+    """The features of those `review_ids` that are in the training set's three files."""
+    found: dict[str, Row] = {}
+    for split in ("train", "validation", "test"):
         table = pq.read_table(
-            folder / f"{split}.parquet", columns=["review_id", *FEATURES], filters=[("review_id", "in", review_ids)]
+            folder / f"{split}.parquet", columns=["review_id", *names], filters=[("review_id", "in", review_ids)]
         )
-        found.update({row.pop("review_id"): row for row in _plain_rows(table)})
+        found.update({row.pop("review_id"): row for row in plain_rows(table)})
     return found
 
 
+def read_readings(summaries: Path, tags: Path) -> Readings:
+    """What stands beside each snapshot, by `<view> <snapshot_id>`."""
+    features = {"embedding": "embedding", "price_tag": "price_tag", "subtypes": "subtypes"}
+    found: dict[str, Row] = {}
+    for path, schema, suffix in ((summaries, SUMMARIES, "summary"), (tags, TAGS, "tags")):
+        columns = ["snapshot_id", "entity", *(name for name in features if name in schema.names)]
+        for row in plain_rows(read_table(path, schema, columns)):
+            found[f"{row['entity']}_{suffix} {row['snapshot_id']}"] = row
+    return found
+
+
+def read_world(args: argparse.Namespace) -> World:
+    members = read_histories(args.reviews, args.split)
+    ratings = read_table(args.reviews, REVIEWS, ["review_id", "rating"]).to_pandas()
+    members = members.merge(ratings, on="review_id").sort_values("review_id", ignore_index=True)
+    ids = pa.chunked_array([pa.array(members["review_id"], pa.string())])
+    photos = read_photo_vectors(args.photos, args.descriptions, ids)
+    return World(members, {"text": read_vectors(args.text, ids), **photos})
+
+
 def main(args: argparse.Namespace, params: Params) -> None:
-    members = read_members(args.reviews, args.split)
-    world = World(members.to_pandas(), read_vectors(args.text, members["review_id"]))
-    report = prove(world, lambda review_ids: read_training_set(args.training_set, review_ids), params)
+    names = features_of(args.training_set)
+    report = prove(
+        read_world(args),
+        lambda review_ids: read_training_set(args.training_set, review_ids, names),
+        names,
+        read_readings(args.summaries, args.tags),
+        params,
+    )
     with whole_file(args.report) as temporary:
         temporary.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     if report["leaks"]:
@@ -333,6 +241,10 @@ if __name__ == "__main__":
             "reviews": "the review table",
             "split": "the membership table",
             "text": "the review texts' embeddings",
+            "photos": "the photo table",
+            "descriptions": "the photos' descriptions",
+            "summaries": "every snapshot's summary",
+            "tags": "every snapshot's tags",
             "training-set": "the folder of train, validation and test.parquet",
             "report": "leaks.json to write",
         },

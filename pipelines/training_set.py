@@ -5,8 +5,6 @@ rows that were asked for, in their order, with the counts and the nulls that the
 """
 
 import argparse
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,16 @@ from tqdm import tqdm
 from pipelines.core.command import run_stage
 from pipelines.core.errors import CheckFailed, UserError
 from pipelines.core.params import History, Params, Protocol
-from pipelines.core.tables import REVIEWS, SPLIT, TRAINING_SET_KEYS, read_table, write_table
+from pipelines.core.tables import (
+    DESCRIPTIONS,
+    PHOTOS,
+    REVIEWS,
+    SPLIT,
+    TRAINING_SET_KEYS,
+    read_table,
+    whole_folder,
+    write_table,
+)
 from pipelines.core.visibility import RESOLUTION
 from pipelines.expected_history import check_history, visible_counts
 from pipelines.register import import_from, registered_store
@@ -50,6 +57,25 @@ def read_members(reviews: Path, split: Path, protocol: Protocol) -> pa.Table:
             " leave_one_out: set `protocol: leave_one_out` in params.yaml"
         )
     return members
+
+
+def with_photos(members: pa.Table, photos: Path, descriptions: Path) -> pa.Table:
+    """`members` with `captions` and `images`: how many embeddings of each kind came with a review."""
+    described = read_table(descriptions, DESCRIPTIONS)
+    known = pa.table(
+        {
+            "photo_id": described["photo_id"],
+            "captions": pc.is_valid(described["caption_embedding"]).cast(pa.int64()),
+            "images": pc.is_valid(described["image_embedding"]).cast(pa.int64()),
+        }
+    )
+    owned = read_table(photos, PHOTOS, ["photo_id", "review_id"]).join(known, "photo_id", join_type="inner")
+    totals = owned.group_by("review_id").aggregate([("captions", "sum"), ("images", "sum")])
+    joined = members.join(totals.rename_columns(["review_id", "captions", "images"]), "review_id").sort_by("review_id")
+    for name in ("captions", "images"):
+        index = joined.schema.get_field_index(name)
+        joined = joined.set_column(index, name, pc.fill_null(joined[name], 0))
+    return joined
 
 
 def entity_frame(members: pa.Table, protocol: Protocol, history: History) -> pd.DataFrame:
@@ -118,23 +144,22 @@ def registered_service(repo: Path, dump: Path, params: Params) -> "tuple[Feature
     for projection in service.feature_view_projections:
         source = store.get_feature_view(projection.name).batch_source
         if isinstance(source, FileSource) and not (repo / source.path).is_file():
-            raise UserError(f"{repo / source.path}: no such feature table; run `dvc repro history` to make it")
+            raise UserError(f"{repo / source.path}: no such feature table; run `dvc repro` to make it")
     return store, service
 
 
 def main(args: argparse.Namespace, params: Params) -> None:
     members = read_members(args.reviews, args.split, params.protocol)
+    members = with_photos(members, args.photos, args.descriptions)
     counts = visible_counts(members, params.protocol, params.history.leave_out)
     import_from(args.repo)
     store, service = registered_service(args.repo, args.registry, params)
     from filling import fill_counts
 
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as name,
+        whole_folder(args.out) as made,
         tqdm(total=members.num_rows, desc="training set", unit="row", delay=1) as progress,
     ):
-        made = Path(name) / "made"
         for split in SPLITS:
             chosen = pc.equal(members["split"], split)
             rows = members.filter(chosen)
@@ -145,9 +170,6 @@ def main(args: argparse.Namespace, params: Params) -> None:
             columns = [*rows.select(TRAINING_SET_KEYS.names).columns, *filled.columns]
             write_table(pa.table(columns, names=schema.names), made / f"{split}.parquet", schema)
             progress.update(rows.num_rows)
-        if args.out.exists():
-            shutil.rmtree(args.out)
-        made.rename(args.out)
 
 
 if __name__ == "__main__":
@@ -157,6 +179,8 @@ if __name__ == "__main__":
         {
             "reviews": "the review table",
             "split": "the membership table",
+            "photos": "the photo table",
+            "descriptions": "the photos' descriptions",
             "repo": "the Feast feature repo",
             "registry": "the dump of what is registered",
             "out": "the folder of train, validation and test rows to write",

@@ -7,18 +7,25 @@ import pandas as pd
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from pipelines.core.feature_rows import Vectors
 from pipelines.core.params import History
+from pipelines.core.review_vectors import Vectors
 from pipelines.core.tables import REVIEWS, SPLIT
-from pipelines.prove import World
+from pipelines.obvious import Rule, World
 
 DAY = datetime(2020, 1, 1, tzinfo=UTC)
-MEMBERS = pa.schema([*(REVIEWS.field(n) for n in ("review_id", "user_id", "business_id", "rating")),
-                     REVIEWS.field("event_timestamp"), SPLIT.field("split"), SPLIT.field("fold")])  # fmt: skip
+OF_REVIEW = ("review_id", "user_id", "business_id", "rating", "text", "event_timestamp")
+MEMBERS = pa.schema([*(REVIEWS.field(name) for name in OF_REVIEW), SPLIT.field("split"), SPLIT.field("fold")])
+
+
+GROWTH = {"user_summary": 2.0, "business_summary": 2.0, "business_tags": 1.5}
 
 
 def history_params(leave_out: str = "pair") -> History:
     return History(numbers="full", leave_out=leave_out, as_of=DAY)
+
+
+def rule_of(protocol: str, leave_out: str = "pair") -> Rule:
+    return Rule(protocol, history_params(leave_out), GROWTH)
 
 
 @st.composite
@@ -51,16 +58,31 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def world_of(rows: list[tuple], seed: int = 0) -> World:
-    """(review_id, user_id, business_id, rating, hour, split, fold, has_text) rows to a world with random vectors."""
-    *columns, known = zip(*rows, strict=True)
-    columns[4] = [DAY + timedelta(hours=hour) for hour in columns[4]]
+    """(review_id, user_id, business_id, rating, hour, split, fold, has_text) rows to a world with random vectors.
+
+    A review with a text says its own name; every review has 0 to 2 photos, one in three of them without a caption.
+    """
+    review_id, user, business, rating, hour, split, fold, known = zip(*rows, strict=True)
+    texts = [f"words of {name}" if told else "" for name, told in zip(review_id, known, strict=True)]
+    instants = [DAY + timedelta(hours=h) for h in hour]
+    columns = [review_id, user, business, rating, texts, instants, split, fold]
     members = pa.table([pa.array(c, f.type) for c, f in zip(columns, MEMBERS, strict=True)], schema=MEMBERS)
-    known = np.array(known)
-    values = np.random.default_rng(seed).integers(-(2**24), 2**24, (len(rows), 5)).astype(np.int32)
-    return World(members.to_pandas(), Vectors(np.where(known[:, None], values, 0).astype(np.int32), known))
+    random = np.random.default_rng(seed)
+    text = Vectors.one_each(draw_vectors(random, len(rows)), np.array(known))
+    owner = np.repeat(np.arange(len(rows)), random.integers(0, 3, len(rows)))
+    captioned = owner[random.random(len(owner)) < 0.67]
+    photos = {"image_embedding": owner, "caption_embedding": captioned}
+    return World(
+        members.to_pandas(),
+        {"text": text, **{name: Vectors(draw_vectors(random, len(of)), of) for name, of in photos.items()}},
+    )
+
+
+def draw_vectors(random: np.random.Generator, count: int) -> np.ndarray:
+    return random.integers(-(2**24), 2**24, (count, 5)).astype(np.int32)
 
 
 def shuffled(world: World, seed: int) -> World:
     order = np.random.default_rng(seed).permutation(len(world.members))
     members = world.members.iloc[order].reset_index(drop=True)
-    return World(pd.DataFrame(members), Vectors(world.vectors.values[order], world.vectors.known[order]))
+    return World(pd.DataFrame(members), {name: some.taken(order) for name, some in world.vectors.items()})

@@ -11,11 +11,23 @@ TOLD = {
     "dvc.yaml": "the story: every stage, what it reads and what it makes",
     "params.yaml": "every parameter, with its values",
     "expectations/": "the suites of data checks, one JSON a table (docs/expectations.md)",
+    "pipelines/prompts/": "what language models are asked, a versioned file a question",
+    "pipelines/vocabularies/": "restaurant types, dishes, synonyms, words of price: each names its source",
     "serving/": "the ranker's room; it comes next",
     "docs/": "decisions, expectations, formats, glossary",
     "tests/": "specifications as text tables, obvious twins, planted leaks and faults, the walk above",
 }
-ROOMS = ("feature_repo", "pipelines", "pipelines/core", "pipelines/formats", "models", "benchmarks")
+ROOMS = (
+    "feature_repo",
+    "pipelines",
+    "pipelines/core",
+    "pipelines/core/extractive",
+    "pipelines/core/openai_api",
+    "pipelines/core/photos",
+    "pipelines/formats",
+    "models",
+    "benchmarks",
+)
 MARKS = re.compile(r"(?<=<!-- tree -->\n```\n).*?(?=```\n<!-- /tree -->)", re.DOTALL)
 
 

@@ -17,11 +17,13 @@ from filling import fill_counts
 from naming import service_name
 
 from pipelines.core.errors import UserError
-from pipelines.core.tables import FEATURE_TABLES
+from pipelines.core.tables import VIEWS_OF_STAGE, feature_tables
 from pipelines.register import apply, dump_registry, open_store, registered_store
 from tests.params import ROOT
 
 PROTOCOLS = ("point_in_time", "leave_one_out")
+# table -> (the stage that makes it, its schema)
+TABLES = {name: (stage, schema) for stage in VIEWS_OF_STAGE for name, schema in feature_tables(stage).items()}
 
 
 def copy_of_the_repo(root: Path) -> Path:
@@ -39,8 +41,8 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_feature_table_has_a_view_of_its_columns(repo: Path) -> None:
     store = open_store(repo)
     views = {view.name: view for view in store.list_feature_views()}
-    assert views.keys() == FEATURE_TABLES.keys()
-    for name, schema in FEATURE_TABLES.items():
+    assert views.keys() == TABLES.keys()
+    for name, (stage, schema) in TABLES.items():
         view = views[name]
         key = schema.names[0]
         assert [field.name for field in view.entity_columns] == [key]
@@ -48,14 +50,32 @@ def test_every_feature_table_has_a_view_of_its_columns(repo: Path) -> None:
         assert declared == {field.name: field.type for field in schema if field.name not in (key, "event_timestamp")}
         assert not view.ttl
         assert view.online == (not name.endswith("_by_review"))
-        assert view.batch_source.path == f"../data/features/{name}.parquet"
+        assert view.batch_source.path == f"../data/features/{stage}/{name}.parquet"
 
 
-def test_a_services_full_names_are_the_same_under_both_protocols(repo: Path) -> None:
+NUMBERS = ("review_count", "rating_mean", "rating_std", "rating_trend", "newest_review_at")
+HISTORY = [f"{entity}_history__{number}" for entity in ("user", "business") for number in NUMBERS]
+READ_BY = {
+    "baseline": ["user_text__embedding", "business_text__embedding", "business_photos__image_embedding"],
+    "proposed": [
+        "user_summary__embedding",
+        "user_summary__snapshot_id",
+        "business_summary__embedding",
+        "business_summary__snapshot_id",
+        "business_tags__price_tag",
+        "business_tags__subtypes",
+        "business_tags__snapshot_id",
+        "business_photos__caption_embedding",
+    ],
+}
+
+
+@pytest.mark.parametrize("model", READ_BY)
+def test_a_services_full_names_are_the_same_under_both_protocols(repo: Path, model: str) -> None:
     store = open_store(repo)
     names = []
     for protocol in PROTOCOLS:
-        service = store.get_feature_service(service_name("baseline", protocol))
+        service = store.get_feature_service(service_name(model, protocol))
         by_review = [projection.name.endswith("_by_review") for projection in service.feature_view_projections]
         assert all(by_review) if protocol == "leave_one_out" else not any(by_review)
         names.append(
@@ -65,8 +85,7 @@ def test_a_services_full_names_are_the_same_under_both_protocols(repo: Path) -> 
                 for feature in projection.features
             ]
         )
-    assert names[0] == names[1]
-    assert {"user_history__review_count", "business_text__embedding"} <= set(names[0])
+    assert names[0] == names[1] == HISTORY + READ_BY[model]
 
 
 def test_the_dump_is_the_same_elsewhere_and_again(repo: Path, tmp_path: Path) -> None:
@@ -122,9 +141,8 @@ def test_only_counts_are_filled() -> None:
     assert filled.drop(["user_history__review_count"]).equals(table.drop(["user_history__review_count"]))
 
 
-def feature_tables(folder: Path, rows: int) -> None:
-    """A feature row per key in every table, stamped over ten days; the text vectors are 384 wide."""
-    folder.mkdir(parents=True)
+def write_feature_tables(folder: Path, rows: int) -> None:
+    """A feature row per key in every table, stamped over ten days; the vectors are 384 wide."""
     instants = pa.array(1_577_836_800_000_000 + np.arange(rows) % 10 * 86_400_000_000, pa.timestamp("us", tz="UTC"))
     vectors = np.random.default_rng(0).normal(size=(rows, 384)).astype("float32")
     values = {
@@ -134,19 +152,23 @@ def feature_tables(folder: Path, rows: int) -> None:
         "rating_std": pa.nulls(rows, pa.float64()),
         "rating_trend": pa.array(np.full(rows, -0.5)),
         "newest_review_at": instants,
-        "embedding": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), 384).cast(pa.list_(pa.float32())),
+        "price_tag": pa.array(["fair"] * rows),
+        "subtypes": pa.array([["thai_restaurant"] * (number % 3) for number in range(rows)]),
     }
-    for name, schema in FEATURE_TABLES.items():
+    embedding = pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), 384).cast(pa.list_(pa.float32()))
+    values |= dict.fromkeys(("embedding", "caption_embedding", "image_embedding"), embedding)
+    for name, (stage, schema) in TABLES.items():
         keys = pa.array([f"{schema.names[0][0]}{number}" for number in range(rows)])
         table = pa.table({field.name: values.get(field.name, keys) for field in schema}, schema=schema)
-        pq.write_table(table, folder / f"{name}.parquet")
+        (folder / stage).mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / stage / f"{name}.parquet")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command, where", [(["-c", "feature_repo"], "."), ([], "feature_repo")])
 def test_the_feast_command_materializes(tmp_path: Path, command: list[str], where: str) -> None:
     repo = copy_of_the_repo(tmp_path)
-    feature_tables(tmp_path / "data/features", rows=50)
+    write_feature_tables(tmp_path / "data/features", rows=50)
     environment = {**os.environ, "PYTHONPATH": str(repo), "TZ": "Asia/Kolkata"}
 
     def feast(*arguments: str) -> None:
@@ -166,6 +188,12 @@ def test_the_feast_command_materializes(tmp_path: Path, command: list[str], wher
     got = store.get_online_features(service, rows, full_feature_names=True).to_dict()
     assert got["user_history__review_count"] == [8, None]
     assert got["business_history__review_count"] == [3, None]
-    vectors = pq.read_table(tmp_path / "data/features/business_text.parquet")["embedding"]
+    vectors = pq.read_table(tmp_path / "data/features/history/business_text.parquet")["embedding"]
     assert got["business_text__embedding"] == [vectors[3].as_py(), None]
     assert got["user_history__rating_std"] == [None, None]
+    service = store.get_feature_service(service_name("proposed", "point_in_time"))
+    got = store.get_online_features(service, rows, full_feature_names=True).to_dict()
+    assert got["user_summary__embedding"] == [vectors[8].as_py(), None]
+    assert got["business_tags__subtypes"] == [[], None]
+    assert got["business_tags__price_tag"] == ["fair", None]
+    assert got["business_tags__snapshot_id"] == ["b3", None]

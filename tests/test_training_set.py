@@ -16,19 +16,24 @@ import pytest
 from pipelines import history, register, split, training_set
 from pipelines.core.errors import CheckFailed, UserError
 from pipelines.core.params import Params, load_params
-from pipelines.core.tables import FEATURE_TABLES, REVIEW_TEXT, REVIEWS, TRAINING_SET_KEYS, vector_column, write_table
+from pipelines.core.snapshots import read_histories
+from pipelines.core.tables import (
+    DESCRIPTIONS,
+    PHOTOS,
+    REVIEW_TEXT,
+    REVIEWS,
+    TRAINING_SET_KEYS,
+    VIEWS_OF_STAGE,
+    feature_tables,
+    vector_column,
+    write_table,
+)
+from tests.snapshot_tables import unit_vectors, write_snapshot_tables
+from tests.test_feature_repo import HISTORY, READ_BY
 
 ROOT = Path(__file__).parents[1]
 SPLITS = ("train", "validation", "test")
-FULL_NAMES = [
-    f"{entity}_{group}__{feature}"
-    for group, features in {
-        "history": ["review_count", "rating_mean", "rating_std", "rating_trend", "newest_review_at"],
-        "text": ["embedding"],
-    }.items()
-    for entity in ("user", "business")
-    for feature in features
-]
+STAGE_OF = {name: stage for stage in VIEWS_OF_STAGE for name in feature_tables(stage)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Workspace:
             reviews=self.root / "data/tables/reviews.parquet",
             split=self.root / "data/split.parquet",
             text=self.root / "data/embeddings/review_text.parquet",
-            features=self.features(),
+            photos=self.root / "data/tables/photos.parquet",
+            descriptions=self.root / "data/photos/descriptions.parquet",
+            features=self.features() / "history",
             repo=self.root / "feature_repo",
             registry=self.root / "results/registry.json",
             dump=self.root / "results/registry.json",
@@ -82,8 +89,28 @@ def small_reviews(count: int, seed: int) -> pa.Table:
     )
 
 
-def make_workspace(root: Path, protocol: str, leave_out: str = "pair") -> Workspace:
-    params = load_params(ROOT / "params.yaml")
+def small_photos(reviews: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Photos of every fifth review, two each, some without caption, some without file; and one of no review."""
+    rows, described = [], []
+    for number, (review_id, business_id) in enumerate(
+        zip(reviews["review_id"].to_pylist()[::5], reviews["business_id"].to_pylist()[::5], strict=True)
+    ):
+        for which in range(2):
+            photo = {"photo_id": f"p{number}.{which}", "review_id": review_id, "business_id": business_id}
+            vectors = unit_vectors([f"caption {photo['photo_id']}", f"image {photo['photo_id']}"], width=6)
+            rows.append(photo)
+            described.append({
+                "photo_id": photo["photo_id"],
+                "caption_embedding": vectors[0] if number % 3 else None,
+                "image_embedding": vectors[1] if number % 4 and which else None,
+            })  # fmt: skip
+    rows.append({"photo_id": "p of none", "review_id": None, "business_id": "b0"})
+    described.append({"photo_id": "p of none", "caption_embedding": vectors[0], "image_embedding": vectors[1]})
+    return pa.Table.from_pylist(rows, PHOTOS), pa.Table.from_pylist(described, DESCRIPTIONS)
+
+
+def make_workspace(root: Path, protocol: str, leave_out: str = "pair", model: str = "baseline") -> Workspace:
+    params = load_params(ROOT / "params.yaml").model_copy(update={"model": model})
     of_history = params.history.model_copy(update={"leave_out": leave_out})
     workspace = Workspace(root, params.model_copy(update={"protocol": protocol, "history": of_history}))
     shutil.copytree(ROOT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
@@ -96,13 +123,25 @@ def make_workspace(root: Path, protocol: str, leave_out: str = "pair") -> Worksp
     known = pc.not_equal(pc.utf8_trim_whitespace(reviews["text"]), "").to_numpy()
     text = pa.table({"review_id": reviews["review_id"], "embedding": vector_column(vectors, known)})
     write_table(text, args.text, REVIEW_TEXT)
+    photos, descriptions = small_photos(reviews)
+    write_table(photos, args.photos, PHOTOS)
+    write_table(descriptions, args.descriptions, DESCRIPTIONS)
+    write_snapshot_tables(read_histories(args.reviews, args.split), workspace.features(), workspace.params)
     history.main(args, workspace.params)
     register.main(args, workspace.params)
     workspace.run()
     return workspace
 
 
-@pytest.fixture(scope="module", params=["point_in_time", "leave_one_out pair", "leave_one_out fold"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "point_in_time pair baseline",
+        "point_in_time pair proposed",
+        "leave_one_out pair proposed",
+        "leave_one_out fold baseline",
+    ],
+)
 def workspace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_workspace(tmp_path_factory.mktemp("workspace"), *request.param.split())
 
@@ -112,7 +151,7 @@ def test_holds_every_member_once_with_the_agreed_columns(workspace: Workspace) -
     members = pq.read_table(workspace.args().split).to_pandas()
     reviews = pq.read_table(workspace.args().reviews).to_pandas().set_index("review_id")
     for name, table in made.items():
-        assert table.column_names == [*TRAINING_SET_KEYS.names, *FULL_NAMES]
+        assert table.column_names == [*TRAINING_SET_KEYS.names, *HISTORY, *READ_BY[workspace.params.model]]
         ids = table["review_id"].to_pylist()
         assert ids == sorted(members[members["split"] == name]["review_id"])
         own = table.select(["user_id", "business_id", "event_timestamp", "label"]).to_pandas()
@@ -123,7 +162,6 @@ def test_holds_every_member_once_with_the_agreed_columns(workspace: Workspace) -
             assert types[f"{entity}_history__review_count"] == pa.int64()
             assert types[f"{entity}_history__rating_mean"] == pa.float64()
             assert types[f"{entity}_history__newest_review_at"] == pa.timestamp("us", tz="UTC")
-            assert types[f"{entity}_text__embedding"] == pa.list_(pa.float32())
             assert table[f"{entity}_history__review_count"].null_count == 0
 
 
@@ -157,6 +195,13 @@ def test_same_inputs_give_same_bytes(workspace: Workspace) -> None:
     assert first == {name: (workspace.args().out / f"{name}.parquet").read_bytes() for name in SPLITS}
 
 
+def test_photos_and_snapshots_say_something_where_they_can_be_seen(workspace: Workspace) -> None:
+    """Of both kinds there are rows with and without: a test that saw none would prove nothing."""
+    table = pa.concat_tables(workspace.made().values())
+    for name in READ_BY[workspace.params.model]:
+        assert 0 < table[name].null_count < len(table), name
+
+
 def one_more(table: pa.Table) -> pa.Table:
     return _with(table, "review_count", pc.add(table["review_count"], 1))
 
@@ -183,6 +228,11 @@ def half_of_it(table: pa.Table) -> pa.Table:
     return table.slice(0, len(table) // 2)
 
 
+def half_seen(table: pa.Table) -> pa.Table:
+    """Without the rows of every other key."""
+    return table.take(np.flatnonzero([int(key[1:]) % 2 for key in table.column(0).to_pylist()]))
+
+
 def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
 
@@ -198,6 +248,10 @@ def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.
         ("business", "text", no_vector, "both", "_text__embedding is null: True"),
         ("business", "text", half_of_it, "both", "_text__embedding is null: True"),
         ("business", "text", one_microsecond_early, "point_in_time", "_text__embedding is null: False"),
+        ("business", "photos", half_seen, "both", "_photos__"),
+        ("business", "photos", one_microsecond_early, "point_in_time", "_photos__"),
+        ("user", "summary", half_seen, "both", "_summary__snapshot_id is null: True"),
+        ("business", "tags", half_seen, "both", "_tags__snapshot_id is null: True"),
     ],
 )
 def test_spoilt_features_are_refused_and_nothing_is_written(
@@ -211,13 +265,15 @@ def test_spoilt_features_are_refused_and_nothing_is_written(
     if protocols not in ("both", workspace.params.protocol):
         pytest.skip(f"{spoil.__name__} is no mistake under {workspace.params.protocol}")
     name = f"{entity}_{group}" + ("" if workspace.params.protocol == "point_in_time" else "_by_review")
-    path = workspace.features() / f"{name}.parquet"
+    if not any(known.startswith(f"{entity}_{group}__") for known in [*HISTORY, *READ_BY[workspace.params.model]]):
+        pytest.skip(f"{workspace.params.model} does not read {entity}_{group}")
+    path = workspace.features() / STAGE_OF[name] / f"{name}.parquet"
     before = path.read_bytes()
     made = {file.name: file.read_bytes() for file in workspace.args().out.iterdir()}
     try:
         spoilt = spoil(pq.read_table(path))
         assert not spoilt.equals(pq.read_table(path))
-        write_table(spoilt, path, FEATURE_TABLES[name])
+        write_table(spoilt, path, feature_tables(STAGE_OF[name])[name])
         with pytest.raises(CheckFailed) as error:
             workspace.run()
     finally:
@@ -228,11 +284,11 @@ def test_spoilt_features_are_refused_and_nothing_is_written(
 
 
 def test_a_missing_feature_table_is_named(workspace: Workspace) -> None:
-    name = "user_text" if workspace.params.protocol == "point_in_time" else "user_text_by_review"
-    path = workspace.features() / f"{name}.parquet"
+    name = "user_history" if workspace.params.protocol == "point_in_time" else "user_history_by_review"
+    path = workspace.features() / "history" / f"{name}.parquet"
     away = path.rename(path.with_suffix(".away"))
     try:
-        with pytest.raises(UserError, match=f"{name}.parquet: no such feature table; run `dvc repro history`"):
+        with pytest.raises(UserError, match=f"{name}.parquet: no such feature table; run `dvc repro`"):
             workspace.run()
     finally:
         away.rename(path)

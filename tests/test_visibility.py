@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from pipelines.core.feature_rows import whole_entities
 from pipelines.core.visibility import VECTOR_UNIT, mean_of, quantise, sums_by
-from pipelines.prove import FEATURES, Obvious, fast_features, perturbed_worlds, same, surroundings
-from tests.histories import history_params, shuffled, world_of, worlds
+from pipelines.obvious import FEATURES, Obvious, same
+from pipelines.perturbed import fast_features, original_name, perturbed_worlds, surroundings
+from tests.histories import rule_of, shuffled, world_of, worlds
 
 # review user business stars hour split, then what it may see: of its user, of its business.
 POINT_IN_TIME = {
@@ -97,8 +98,8 @@ def test_specification(protocol, title):
     world, seen = parse((POINT_IN_TIME if protocol == "point_in_time" else LEAVE_ONE_OUT)[title])
     ids = list(world.members["review_id"])
     stars = dict(zip(ids, world.members["rating"], strict=True))
-    vector = dict(zip(ids, world.vectors.values, strict=True))
-    made = fast_features(world, world.members, protocol, history_params())
+    vector = dict(zip(ids, world.vectors["text"].values, strict=True))
+    made = fast_features(world, world.members, rule_of(protocol))
     for review_id in ids:
         for entity in ("user", "business"):
             expected, found = sorted(seen[review_id][entity]), made[review_id]
@@ -122,7 +123,7 @@ def test_a_fold_is_left_out_whole():
             ("r4", "ann", "pub", 1.0, 2, "test", 0, True),
         ]
     )
-    made = fast_features(world, world.members, "leave_one_out", history_params("fold"))
+    made = fast_features(world, world.members, rule_of("leave_one_out", "fold"))
     counts = [made[f"r{i}"]["user_history__review_count"] for i in (1, 2, 3, 4)]
     assert counts == [1, 1, 2, 3]  # r4 is no training row: it sees its own fold too
 
@@ -133,10 +134,9 @@ MODES = st.sampled_from([("point_in_time", "pair"), ("leave_one_out", "pair"), (
 @settings(max_examples=60, deadline=None)
 @given(worlds(), MODES, st.integers(0, 99))
 def test_fast_equals_obvious_whatever_the_order(world, mode, seed):
-    protocol, history = mode[0], history_params(mode[1])
-    obvious = Obvious(world, protocol, history)
+    obvious = Obvious(world, rule_of(*mode))
     mixed = shuffled(world, seed)
-    made = fast_features(mixed, mixed.members, protocol, history)
+    made = fast_features(mixed, mixed.members, rule_of(*mode))
     for review_id in world.members["review_id"]:
         expected = obvious.features(review_id)
         for name in FEATURES:
@@ -146,12 +146,12 @@ def test_fast_equals_obvious_whatever_the_order(world, mode, seed):
 @settings(max_examples=25, deadline=None)
 @given(worlds(), MODES)
 def test_what_a_review_must_not_see_moves_no_bit_of_it(world, mode):
-    protocol, history = mode[0], history_params(mode[1])
-    before = fast_features(world, world.members, protocol, history)
+    rule = rule_of(*mode)
+    before = fast_features(world, world.members, rule)
     ids = list(world.members["review_id"])
-    copies = surroundings(Obvious(world, protocol, history), ids)
-    for done, changed in perturbed_worlds(copies, protocol):
-        after = fast_features(changed, copies.asked, protocol, history)
+    copies = surroundings(Obvious(world, rule), ids)
+    for done, changed in perturbed_worlds(copies, rule.protocol):
+        after = fast_features(changed, copies.asked, rule, name_of=original_name)
         for number, review_id in enumerate(ids):
             for name in FEATURES:
                 assert same(before[review_id][name], after[f"{number}:{review_id}"][name]), (done, review_id, name)
@@ -160,7 +160,7 @@ def test_what_a_review_must_not_see_moves_no_bit_of_it(world, mode):
 def test_half_stars_and_long_histories_are_exact():
     rows = [(f"r{i:03}", "ann", f"b{i}", 1 + (i % 9) / 2, i, "train", 0, i % 3 > 0) for i in range(200)]
     world = world_of(rows)
-    made = fast_features(world, world.members, "point_in_time", history_params())
+    made = fast_features(world, world.members, rule_of("point_in_time"))
     ratings = [row[3] for row in rows[:-1]]
     assert made["r199"]["user_history__rating_mean"] == sum(ratings) / len(ratings)
     assert made["r199"]["user_history__rating_std"] == pytest.approx(np.std(ratings), abs=1e-12)
@@ -185,6 +185,6 @@ def test_ratings_finer_than_a_hundredth_are_rounded_alike():
     """An eighth ends on a half of a hundredth, where Python's and SQL's rounding part."""
     rows = [(f"r{i}", "ann", f"b{i}", stars, i, "train", 0, True) for i, stars in enumerate([1.125, 3.375, 4.125, 2])]
     world = world_of(rows)
-    made = fast_features(world, world.members, "point_in_time", history_params())
-    expected = Obvious(world, "point_in_time", history_params()).features("r3")
+    made = fast_features(world, world.members, rule_of("point_in_time"))
+    expected = Obvious(world, rule_of("point_in_time")).features("r3")
     assert made["r3"]["user_history__rating_mean"] == expected["user_history__rating_mean"] == (113 + 338 + 413) / 300

@@ -8,6 +8,8 @@ A training example is a review r = (user u, business b, instant t).
   or, softer, without its own fold of pairs. A validation or test review sees every training review.
 
 Numbers are written as Ibis expressions, so that any engine may run them; vectors as running sums over sorted rows.
+What a language model is shown is a *snapshot* of a history, since its answer cannot be subtracted from: by time a cut
+when the history has grown by a factor, under leave_one_out what is left when a fold of pairs is taken out.
 Ratings and vectors are quantised to integers first: a total minus one's own is then exactly what it would have been
 without one's own, which no floating-point total is (its rounding remembers every term).
 """
@@ -177,14 +179,14 @@ def running_rows(key: Ints, instant: Ints) -> RunningRows:
     return RunningRows(order, start, stop)
 
 
-def sums_over_time(vectors: npt.NDArray[np.int32], rows: RunningRows) -> Ints:
+def sums_over_time(vectors: Ints, rows: RunningRows) -> Ints:
     """Quantised vectors (N, D) to the sums (rows, D) that the running rows see."""
     running = np.zeros((len(rows.order) + 1, vectors.shape[1]), dtype=np.int64)
     np.cumsum(vectors[rows.order], axis=0, dtype=np.int64, out=running[1:])
     return running[rows.stop] - running[rows.start]
 
 
-def sums_by(group: Ints, values: npt.NDArray[np.int32], groups: int) -> Ints:
+def sums_by(group: Ints, values: Ints, groups: int) -> Ints:
     """Sums (groups, D) of the quantised `values` (N, D) by `group` codes (N,); a group without rows sums to 0."""
     order = np.argsort(group, kind="stable")
     running = np.zeros((len(order) + 1, values.shape[1]), dtype=np.int64)
@@ -193,7 +195,7 @@ def sums_by(group: Ints, values: npt.NDArray[np.int32], groups: int) -> Ints:
     return running[edges[1:]] - running[edges[:-1]]
 
 
-def sums_left_out(key: Ints, part: Ints, is_train: npt.NDArray[np.bool_], vectors: npt.NDArray[np.int32]) -> Ints:
+def sums_left_out(key: Ints, part: Ints, is_train: npt.NDArray[np.bool_], vectors: Ints) -> Ints:
     """The sums (N, D) that each review sees under leave_one_out: its entity's training total less its own part.
 
     `key` codes the entity and `part` the own part (pair or fold) *within the entity*, both 0-based.
@@ -201,3 +203,55 @@ def sums_left_out(key: Ints, part: Ints, is_train: npt.NDArray[np.bool_], vector
     totals = sums_by(key[is_train], vectors[is_train], int(key.max(initial=-1)) + 1)
     own = sums_by(part[is_train], vectors[is_train], int(part.max(initial=-1)) + 1)
     return totals[key] - np.where(is_train[:, None], own[part], 0)
+
+
+# --- snapshots -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one snapshot of an entity's history holds."""
+
+    key: int  # the entity's code
+    holds: Ints  # which reviews, in the order in which they are read
+    fold: int | None  # leave_one_out: the fold that is left out; None: nothing is
+
+
+def cuts_over_time(key: Ints, instant: Ints, growth: float) -> list[Cut]:
+    """Point-in-time snapshots: an entity's first instant, then whenever its history has grown by `growth`.
+
+    A cut is at the end of an instant, ties whole. A review at t reads the newest one with an instant before t, so each
+    is read: by the review that made the next one, or by the present. `key` (N,) codes, `instant` (N,) microseconds.
+    """
+    rows = running_rows(key, instant)
+    made: list[Cut] = []
+    entity, held = -1, 0
+    for start, stop in zip(rows.start.tolist(), rows.stop.tolist(), strict=True):
+        holds = rows.order[start:stop]
+        if key[holds[0]] != entity:
+            entity, held = int(key[holds[0]]), 0
+        if held == 0 or len(holds) >= growth * held:
+            made.append(Cut(entity, holds, None))
+            held = len(holds)
+    return made
+
+
+def cuts_left_out(key: Ints, fold: Ints, is_train: npt.NDArray[np.bool_]) -> list[Cut]:
+    """Leave-one-out snapshots: of each entity all its training reviews, and what is left of them without a fold.
+
+    A training review reads the one without its own fold, every other review and the present the whole; where nothing
+    is left there is none. `key` and `fold` (N,).
+    """
+    train = np.flatnonzero(is_train)
+    order = train[np.argsort(key[train], kind="stable")]
+    made: list[Cut] = []
+    for holds in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        if not len(holds):
+            continue
+        entity = int(key[holds[0]])
+        made.append(Cut(entity, holds, None))
+        for left_out in np.unique(fold[holds]).tolist():
+            left = holds[fold[holds] != left_out]
+            if len(left):
+                made.append(Cut(entity, left, left_out))
+    return made

@@ -1,0 +1,98 @@
+"""Where a summary or a tag comes from: its snapshot, the reviews that were read, and the ledger's entry of the call.
+
+    python -m pipelines.trace --review r123          # of a training row (`model: proposed`): all that it read
+    python -m pipelines.trace --snapshot 0a1b2c…     # of one snapshot, as a feature row names it
+
+Prints JSON.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import UserError, exit_code_of
+from pipelines.core.params import load_params
+from pipelines.core.providers import ledger_of
+from pipelines.core.tables import REVIEWS, SUMMARIES, TAGS, read_table
+
+# What stands beside a snapshot -> its schema, under the data folder.
+READINGS = {"features/summarize/summaries.parquet": SUMMARIES, "features/tag/tags.parquet": TAGS}
+
+
+def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
+    """View -> the snapshot that the training row of `review_id` read. UserError where it has none to name."""
+    for split in ("train", "validation", "test"):
+        path = data / "training_set" / f"{split}.parquet"
+        keys = read_table(path, pa.schema([REVIEWS.field("review_id")]))
+        at = pc.index(keys["review_id"], review_id).as_py()
+        if at < 0:
+            continue
+        names = [name for name in pq.read_schema(path).names if name.endswith("__snapshot_id")]
+        if not names:
+            raise UserError(f"{path}: its model reads no summaries; set `model: proposed` and run `dvc repro`")
+        row = pq.read_table(path, columns=names).slice(at, 1).to_pylist()[0]
+        return {name.split("__")[0]: snapshot for name, snapshot in row.items() if snapshot is not None}
+    raise UserError(f"--review {review_id}: no row of the training set in {data / 'training_set'}")
+
+
+def readings(data: Path, snapshot_id: str) -> Iterator[dict[str, Any]]:
+    """What was made of a snapshot: a summary, tags, or both."""
+    for file, schema in READINGS.items():
+        columns = [name for name in schema.names if name != "embedding"]
+        table = read_table(data / file, schema, columns)
+        yield from table.filter(pc.equal(table["snapshot_id"], snapshot_id)).to_pylist()
+
+
+def traced(data: Path, snapshot_id: str, params_file: Path) -> list[dict[str, Any]]:
+    """Each reading of the snapshot with its reviews and its ledger entries. UserError where nobody knows it."""
+    found = list(readings(data, snapshot_id))
+    if not found:
+        raise UserError(f"snapshot {snapshot_id}: not in {' or '.join(READINGS)}; copy it from a feature row")
+    ledger = ledger_of(load_params(params_file))
+    for reading in found:
+        reviews = read_table(data / "tables" / "reviews.parquet", REVIEWS)
+        ids = reading.pop("review_ids")
+        rows = {
+            row["review_id"]: row for row in reviews.filter(pc.is_in(reviews["review_id"], pa.array(ids))).to_pylist()
+        }
+        reading["reviews"] = [rows.get(review_id, review_id) for review_id in ids]
+        reading["calls"] = [described(key, ledger.entry(key)) for key in reading["calls"]]
+    return found
+
+
+def described(key: str, entry: Any) -> dict[str, Any]:
+    """A ledger entry without the texts, which stand beside it."""
+    if entry is None:
+        return {"key": key, "status": "not in this machine's ledger"}
+    names = ("status", "provider", "model", "prompt", "text", "input_tokens", "output_tokens", "dollars", "time")
+    return {"key": key} | {name: getattr(entry, name) for name in names}
+
+
+def main(args: argparse.Namespace) -> None:
+    wanted = {"snapshot": args.snapshot} if args.snapshot else snapshots_of_review(args.data, args.review)
+    found = {view: traced(args.data, snapshot, args.params) for view, snapshot in wanted.items()}
+    print(json.dumps(found, indent=2, default=str, ensure_ascii=False))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m pipelines.trace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = made.add_mutually_exclusive_group(required=True)
+    what.add_argument("--review", metavar="ID", help="a review of the training set")
+    what.add_argument("--snapshot", metavar="ID", help="a snapshot_id")
+    made.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help="default: %(default)s")
+    made.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH", help="default: %(default)s")
+    return made
+
+
+if __name__ == "__main__":
+    arguments = parser().parse_args()
+    sys.exit(exit_code_of(lambda: main(arguments)))
