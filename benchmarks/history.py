@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipelines.core.feature_rows import Vectors, number_tables, vector_tables
+from pipelines.core.feature_rows import number_tables, vector_tables
 from pipelines.core.params import History
+from pipelines.core.review_vectors import Vectors
 from pipelines.core.tables import INSTANT
 
 HISTORY = History(numbers="full", leave_out="pair", as_of=datetime(2020, 1, 1, tzinfo=UTC))
@@ -75,12 +76,13 @@ def main() -> None:
         )
     some = members.slice(0, args.vectors).to_pandas()
     values = np.random.default_rng(1).integers(-(2**24), 2**24, (len(some), args.width)).astype(np.int32)
-    vectors = Vectors(values, np.ones(len(some), bool))
+    vectors = {"embedding": Vectors.one_each(values, np.ones(len(some), bool))}
     for protocol in ("point_in_time", "leave_one_out"):
 
         def run(protocol=protocol) -> None:
-            for _ in vector_tables(some, vectors, "text", protocol, HISTORY):
-                pass
+            for view in ("user_text", "business_text"):
+                for _ in vector_tables(some, vectors, view, protocol, HISTORY):
+                    pass
 
         print(f"ours, mean vectors, {protocol:<14}     {len(some) / seconds_of(run):>12,.0f} reviews/s")
 

@@ -6,7 +6,6 @@ cache, answers in the ledger, and an interrupted run goes on where it was.
 """
 
 import argparse
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,22 @@ import pyarrow as pa
 from pipelines.core.command import run_stage
 from pipelines.core.encoders import TextEncoder
 from pipelines.core.errors import CheckFailed
-from pipelines.core.ledger import Ledger
 from pipelines.core.llm import Door
 from pipelines.core.params import Params
 from pipelines.core.photos.image_encoder import DIMENSION, ImageEncoder, Pixels, pixels_of, weights_of
 from pipelines.core.photos.pictures import BadPicture, PhotoFolder, as_jpeg, check_header, decode, photo_folder
 from pipelines.core.progress import progress
-from pipelines.core.questions import Answer, Failed, Plan, Prompt, Question, UnusableAnswer, load_prompt
+from pipelines.core.providers import ledger_of
+from pipelines.core.questions import (
+    Answer,
+    Failed,
+    Plan,
+    Prompt,
+    Question,
+    UnusableAnswer,
+    load_prompt,
+    printable_line,
+)
 from pipelines.core.tables import (
     DESCRIPTIONS,
     PHOTO_REJECTS,
@@ -43,8 +51,6 @@ CAPTION_LENGTH = 300  # characters
 CAPTION_TOKENS = 100  # of a model's answer
 ASKED, ASKED_BY_BATCH = 256, 1_000  # pictures whose bytes are in memory together while a captioner looks at them
 ROWS = 2_000  # photos whose vectors are in memory together
-
-UNSEEN = {"Cc", "Cf", "Cs"}  # categories of characters that control or format, and lone surrogates
 
 Item = TypeVar("Item")
 
@@ -80,9 +86,8 @@ def photos_of(table: pa.Table) -> list[Photo]:
 
 
 def one_line(text: str) -> str:
-    """`text` without control and format characters, white space as single spaces, cut at a word."""
-    kept = "".join(" " if letter.isspace() else letter for letter in text)
-    line = " ".join("".join(letter for letter in kept if unicodedata.category(letter) not in UNSEEN).split())
+    """`text` as one printable line, cut at a word."""
+    line = printable_line(text)
     if len(line) <= CAPTION_LENGTH:
         return line
     words = line[: CAPTION_LENGTH + 1].rsplit(" ", 1)[0]
@@ -181,25 +186,32 @@ def ask(
 
 
 def plan_captions(photos_table: Path, photos: Path, params: Params) -> Plan:
-    """What captioning would cost now. Decodes every picture, but asks nothing and makes no vector."""
+    """What captioning by a paid model would cost now. Decodes every picture, but asks nothing and makes no vector."""
+    if params.describe_photos.captions != "openai":
+        return Plan(0, 0, 0, 0)
     model = captioner(params)
+    assert model is not None
+    door, prompt = model
     calls = known = tokens_in = tokens_out = 0
     asked: set[str] = set()
-    if model is not None:
-        door, prompt = model
-        with photo_folder(photos, params.describe_photos.max_bytes) as folder:
-            for photo in photos_of(read_table(photos_table, PHOTOS, COLUMNS)):
-                if photo.path is None or photo.sha256 in asked:
-                    continue
-                try:
-                    content = str(photo.sha256)
-                    question = question_of(content, photo.path, folder, prompt, params.describe_photos.max_pixels)
-                except BadPicture:  # the stage will say so; it is not asked about
-                    continue
-                asked.add(content)
-                plan = door.plan([question])
-                calls, known = calls + plan.calls, known + plan.known
-                tokens_in, tokens_out = tokens_in + plan.input_tokens, tokens_out + plan.output_tokens
+    table = photos_of(read_table(photos_table, PHOTOS, COLUMNS))
+    with (
+        photo_folder(photos, params.describe_photos.max_bytes) as folder,
+        progress(len(table), "planning captions", "photo") as bar,
+    ):
+        for photo in table:
+            bar.update()
+            if photo.path is None or photo.sha256 in asked:
+                continue
+            try:
+                content = str(photo.sha256)
+                question = question_of(content, photo.path, folder, prompt, params.describe_photos.max_pixels)
+            except BadPicture:  # the stage will say so; it is not asked about
+                continue
+            asked.add(content)
+            plan = door.plan([question])
+            calls, known = calls + plan.calls, known + plan.known
+            tokens_in, tokens_out = tokens_in + plan.input_tokens, tokens_out + plan.output_tokens
     return Plan(calls, known, tokens_in, tokens_out)
 
 
@@ -278,7 +290,7 @@ def captioner(params: Params) -> tuple[Door, Prompt] | None:
     stage = params.describe_photos
     if stage.captions == "dataset":
         return None
-    ledger = Ledger(params.cache.folder() / "llm" / "ledger.sqlite")
+    ledger = ledger_of(params)
     if stage.captions == "blip2":
         from pipelines.core.photos.blip2 import UNPROMPTED, Blip2Provider
 

@@ -6,7 +6,7 @@ for `leave_one_out`, by review. A photo is visible when its review is.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipelines.core.command import run_stage
 from pipelines.core.feature_rows import TABLES, number_tables, photo_tables, vector_tables
@@ -32,6 +33,7 @@ from pipelines.core.tables import (
 )
 from pipelines.core.visibility import quantise
 
+PHOTOS_AT_ONCE = 5_000  # descriptions in memory at once: 49 MB of float32
 MEMBER_COLUMNS = ["review_id", "user_id", "business_id", "rating", "event_timestamp"]
 
 
@@ -63,24 +65,40 @@ def quantised(column: pa.ChunkedArray) -> np.ndarray:
 def read_photo_vectors(photos: Path, descriptions: Path, review_ids: pa.ChunkedArray) -> dict[str, Vectors]:
     """Captions' and images' quantised embeddings by column, of the reviews `review_ids` (N,) that the photos came with.
 
-    A photo of no review is no review's to see.
+    A photo of no review is no review's to see. The descriptions are read a batch at a time: they are wide.
     """
     owners = read_table(photos, PHOTOS, ["photo_id", "review_id"])
     at = pc.index_in(owners["review_id"], review_ids.combine_chunks())
-    owned = owners.append_column("at", at).filter(pc.is_valid(at))
-    described = read_table(descriptions, DESCRIPTIONS)
-    rows = pc.index_in(owned["photo_id"], described["photo_id"].combine_chunks())
-    if rows.null_count:
-        raise ValueError(f"{rows.null_count} photos have no row in {descriptions}")
-    order = pc.sort_indices(
-        pa.table({"at": owned["at"], "id": owned["photo_id"]}), [("at", "ascending"), ("id", "ascending")]
-    )
-    described, owner = described.take(rows.take(order)), owned["at"].take(order).to_numpy()
-    made = {}
-    for name in ("caption_embedding", "image_embedding"):
-        column = described[name]
-        made[name] = Vectors(quantised(column), owner[column.is_valid().to_numpy()].astype(np.int64))
-    return made
+    owned = pc.is_valid(at)
+    photo_ids, positions = owners["photo_id"].filter(owned).combine_chunks(), at.filter(owned).to_numpy()
+    read_table(descriptions, DESCRIPTIONS, ["photo_id"])  # a missing or foreign file has a line of its own
+    found = 0
+    parts: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {
+        "caption_embedding": ([], []),
+        "image_embedding": ([], []),
+    }
+    with pq.ParquetFile(descriptions) as file:
+        for batch in file.iter_batches(PHOTOS_AT_ONCE, columns=["photo_id", *parts]):
+            rows = pa.table(batch)
+            place = pc.index_in(rows["photo_id"], photo_ids)
+            rows, place = rows.filter(pc.is_valid(place)), place.drop_null().to_numpy()
+            found += len(place)
+            for name, (values, owner) in parts.items():
+                values.append(quantised(rows[name]))
+                owner.append(positions[place[rows[name].is_valid().to_numpy()]])
+    if found != len(photo_ids):
+        raise ValueError(f"{len(photo_ids) - found} photos have no row in {descriptions}")
+    return {name: by_owner(values, owner) for name, (values, owner) in parts.items()}
+
+
+def by_owner(values: Sequence[np.ndarray], owner: Sequence[np.ndarray]) -> Vectors:
+    """Pieces of vectors as one, in the order of their reviews; of one review's photos in the order of their ids."""
+    known = [some for some in values if len(some)]
+    if not known:
+        return Vectors(np.zeros((0, 0), np.int32), np.zeros(0, np.int64))
+    owners = np.concatenate(owner).astype(np.int64)
+    order = np.argsort(owners, kind="stable")
+    return Vectors(np.concatenate(known)[order], owners[order])
 
 
 def write_history(

@@ -14,7 +14,7 @@ import pandas as pd
 from pipelines.core.feature_rows import ENTITIES, entity_of
 from pipelines.core.params import History, Params, Protocol
 from pipelines.core.review_vectors import Vectors
-from pipelines.core.snapshots import snapshot_id
+from pipelines.core.snapshots import Snapshot, snapshot_id
 from pipelines.core.visibility import RATING_UNIT, TREND_INSTANTS, VECTOR_UNIT
 
 NUMBERS = ("review_count", "rating_mean", "rating_std", "rating_trend", "newest_review_at")
@@ -100,10 +100,18 @@ class Obvious:
             elif name in VECTORS_OF:
                 made[name] = self.mean_vector(VECTORS_OF[name], seen[entity].index.to_numpy())
             else:
-                read = obvious_snapshot(self.shown(r, around[entity]), self.rule, view)
-                ids, texts = [review_id for _, review_id, _ in read], [text for _, _, text in read]
-                made[name] = snapshot_id(entity, r[f"{entity}_id"], ids, texts) if read else None
+                read = self.snapshot(review_id, view)
+                made[name] = None if read is None else read.snapshot_id
         return made
+
+    def snapshot(self, review_id: str, view: str) -> Snapshot | None:
+        """The snapshot that a review reads in `view`; None where it may be shown nothing."""
+        entity = entity_of(view)
+        r, around = self.around(review_id)
+        read = obvious_snapshot(self.shown(r, around[entity]), self.rule, view)
+        ids, texts = tuple(review_id for _, review_id, _ in read), tuple(text for _, _, text in read)
+        entity_id = r[f"{entity}_id"]
+        return Snapshot(snapshot_id(entity, entity_id, ids, texts), entity, entity_id, 0, ids, texts) if read else None
 
     def shown(self, r: pd.Series, others: pd.DataFrame) -> list[Told]:
         """What a language model may be shown of `others`."""

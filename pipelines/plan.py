@@ -2,9 +2,9 @@
 
     make plan
 
-Nothing is asked and nothing is written. Tokens are estimated from the texts and from what the model has reported so
-far; of an answer's tokens the most there may be is counted. Long histories go in steps, whose later ones are an upper
-bound.
+Nothing is asked, and no answer is touched. Tokens are estimated from the texts and from what the model has reported so
+far; of an answer's tokens the most that a first attempt may have is counted. Long histories go in steps, whose later
+ones are an upper bound.
 """
 
 import argparse
@@ -53,10 +53,11 @@ def lines(args: argparse.Namespace, params: Params) -> list[Line]:
     members = read_histories(args.reviews, args.split)
     encoder = TextEncoder(params.embed_reviews.encoder, params.embed_reviews.batch_size, params.cache.folder())
 
-    def line(stage: str, provider: str, questions: Sequence[Question | None]) -> Line:
+    def line(stage: str, questions: Sequence[Question | None]) -> Line:
         asked = [question for question in questions if question is not None]
-        door = door_of(getattr(params, stage).provider, params, encoder)
-        return Line(stage, provider, len(questions), len(questions) - len(asked), door.plan(asked))
+        provider = getattr(params, stage).provider
+        plan = door_of(provider, params, encoder).plan(asked)
+        return Line(stage, provider, len(questions), len(questions) - len(asked), plan)
 
     of_summaries = [
         summarize.question_of(snapshot, params.summarize)
@@ -69,8 +70,8 @@ def lines(args: argparse.Namespace, params: Params) -> list[Line]:
     ]
     captions = plan_captions(args.photos_table, Path(params.ingest.photos), params)
     return [
-        line("summarize", params.summarize.provider, of_summaries),
-        line("tag", params.tag.provider, of_tags),
+        line("summarize", of_summaries),
+        line("tag", of_tags),
         Line("describe_photos", params.describe_photos.captions, captions.calls, 0, captions),
     ]
 

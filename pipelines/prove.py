@@ -1,7 +1,8 @@
 """The leak prover: a sample of the training set recomputed the obvious way, compared bit by bit, and perturbed.
 
 What a language model made of a snapshot is traced: the snapshot must hold just the reviews that the row may see, word
-by word, and its value must be the one that stands beside the snapshot. Then worlds are built in which what a review
+by word, its value must be the one that stands beside the snapshot, and that one the answer which the ledger holds to a
+question about just these words (pipelines/shown.py). Then worlds are built in which what a review
 must not see is changed, removed or added, the fast code runs over them, and no bit of the review's features may move.
 One leak stops the pipeline.
 """
@@ -23,15 +24,16 @@ from pipelines.core.command import run_stage
 from pipelines.core.errors import CheckFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.progress import progress
-from pipelines.core.snapshots import read_histories
-from pipelines.core.tables import REVIEWS, SUMMARIES, TAGS, TRAINING_SET_KEYS, read_table, whole_file
+from pipelines.core.snapshots import Snapshot, read_histories
+from pipelines.core.tables import REVIEWS, TRAINING_SET_KEYS, read_table, whole_file
 from pipelines.history import read_photo_vectors, read_vectors
 from pipelines.obvious import FEATURES, SNAPSHOT_VIEWS, Obvious, Row, Rule, World, same
 from pipelines.perturbed import fast_features, original_name, perturbed_worlds, plain_rows, surroundings
+from pipelines.shown import Readings, Shown, check_shown, read_readings
 
 LONGEST_WORLD = 5_000  # a review whose user's and business's histories are longer is compared, not perturbed
 
-Readings = Mapping[str, Row]  # snapshot_id -> what stands beside it
+Read = Callable[[Mapping[str, Snapshot]], tuple[Readings, Shown]]  # what stands beside snapshots, and is it so?
 
 
 # --- which rows ------------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def prove(
     world: World,
     read: Callable[[Sequence[str]], dict[str, Row]],
     names: Sequence[str],
-    readings: Readings,
+    read_beside: Read,
     params: Params,
 ) -> dict[str, Any]:
     """Compare and perturb a sample; the report. `read` gives the training set's features `names` of some review ids."""
@@ -129,6 +131,11 @@ def prove(
     absent = [review_id for review_id in review_ids if review_id not in training_set]
     if absent:
         raise CheckFailed(f"prove: {len(absent)} reviews of the split are not in the training set: {absent[:3]}")
+
+    views = [view for view in SNAPSHOT_VIEWS if any(name.startswith(f"{view}__") for name in traced)]
+    read_by = {(i, view): obvious.snapshot(i, view) for i in review_ids for view in views}
+    snapshots = {f"{view} {some.snapshot_id}": some for (_, view), some in read_by.items() if some is not None}
+    readings, shown = read_beside(snapshots)
 
     compared = Findings()
     with progress(len(review_ids), "recomputing", "review") as bar:
@@ -143,10 +150,10 @@ def prove(
     short = short[: params.prove.perturbed]
     expected = {i: {name: training_set[i][name] for name in recomputed} for i in short}
     perturb(obvious, short, expected, moved)
-    shown = [name for name in recomputed if name.endswith("__snapshot_id")]
-    if shown and rule.protocol == "leave_one_out" and rule.history.leave_out == "pair":
+    of_models = [name for name in recomputed if name.endswith("__snapshot_id")]
+    if of_models and rule.protocol == "leave_one_out" and rule.history.leave_out == "pair":
         # Models are shown less than numbers are made of: not the review's fold, rather than not its pair.
-        expected = {i: {name: training_set[i][name] for name in shown} for i in short}
+        expected = {i: {name: training_set[i][name] for name in of_models} for i in short}
         perturb(Obvious(world, rule.by_fold()), short, expected, moved)
     return {
         "rows_checked": len(review_ids),
@@ -154,8 +161,10 @@ def prove(
         "hard_rows": hard,
         "rows_perturbed": len(short),
         "values_perturbed": moved.values,
-        "leaks": compared.leaks + moved.leaks,
-        "examples": [*compared.examples, *moved.examples],
+        "readings_checked": shown.checked,
+        "readings_in_another_ledger": shown.unknown,
+        "leaks": compared.leaks + moved.leaks + len(shown.wrong),
+        "examples": [*compared.examples, *moved.examples, *shown.wrong[:5]],
     }
 
 
@@ -191,17 +200,6 @@ def read_training_set(folder: Path, review_ids: Sequence[str], names: Sequence[s
     return found
 
 
-def read_readings(summaries: Path, tags: Path) -> Readings:
-    """What stands beside each snapshot, by `<view> <snapshot_id>`."""
-    features = {"embedding": "embedding", "price_tag": "price_tag", "subtypes": "subtypes"}
-    found: dict[str, Row] = {}
-    for path, schema, suffix in ((summaries, SUMMARIES, "summary"), (tags, TAGS, "tags")):
-        columns = ["snapshot_id", "entity", *(name for name in features if name in schema.names)]
-        for row in plain_rows(read_table(path, schema, columns)):
-            found[f"{row['entity']}_{suffix} {row['snapshot_id']}"] = row
-    return found
-
-
 def read_world(args: argparse.Namespace) -> World:
     members = read_histories(args.reviews, args.split)
     ratings = read_table(args.reviews, REVIEWS, ["review_id", "rating"]).to_pandas()
@@ -213,11 +211,16 @@ def read_world(args: argparse.Namespace) -> World:
 
 def main(args: argparse.Namespace, params: Params) -> None:
     names = features_of(args.training_set)
+
+    def read_beside(snapshots: Mapping[str, Snapshot]) -> tuple[Readings, Shown]:
+        readings = read_readings(args.summaries, args.tags, snapshots)
+        return readings, check_shown(snapshots, readings, params)
+
     report = prove(
         read_world(args),
         lambda review_ids: read_training_set(args.training_set, review_ids, names),
         names,
-        read_readings(args.summaries, args.tags),
+        read_beside,
         params,
     )
     with whole_file(args.report) as temporary:
@@ -229,7 +232,8 @@ def main(args: argparse.Namespace, params: Params) -> None:
         )
     print(
         f"prove: {report['rows_checked']} rows, {report['values_checked']} values recomputed and"
-        f" {report['values_perturbed']} perturbed under {params.protocol}, no leak"
+        f" {report['values_perturbed']} perturbed, {report['readings_checked']} readings held against the ledger"
+        f" under {params.protocol}, no leak"
     )
 
 

@@ -16,28 +16,37 @@ from pipelines.core.encoders import TextEncoder
 from pipelines.core.feature_rows import ENTITIES
 from pipelines.core.params import Params, Summarize
 from pipelines.core.providers import door_of
-from pipelines.core.questions import Question, UnusableAnswer, load_prompt
+from pipelines.core.questions import Question, UnusableAnswer, load_prompt, printable_line
 from pipelines.core.readings import Reading, check_failures, provenance, read_snapshots
 from pipelines.core.snapshots import Snapshot, Snapshots, feature_rows, read_histories, snapshots_of
 from pipelines.core.tables import SUMMARIES, feature_tables, vector_column, whole_folder, write_table
 from pipelines.core.visibility import Entity
 
+LETTERS_A_WORD = 10
+MOST_LETTERS = 5_000  # of a summary: an endpoint that knows no bound on its answers has not summarized
 TOKENS_A_WORD = 5  # more than any language's words come to: a longer answer is none of the asked length
 
 
 def question_of(snapshot: Snapshot, stage: Summarize) -> Question | None:
     """What is asked about a snapshot; None where it is one short review."""
-    if len(snapshot.texts) == 1 and len(snapshot.texts[0].split()) <= stage.own_words:
+    if len(snapshot.texts) == 1 and is_short(snapshot.texts[0], stage.own_words):
         return None
     prompt = load_prompt(f"summarize_{snapshot.entity}").filled(words=stage.words)
     return Question("summarize", prompt, snapshot.texts, check=one_paragraph, max_tokens=TOKENS_A_WORD * stage.words)
 
 
+def is_short(text: str, words: int) -> bool:
+    """Whether a text has at most so many words; where words are not spaced, as many characters as they would have."""
+    return len(text.split()) <= words and len(text) <= LETTERS_A_WORD * words
+
+
 def one_paragraph(answer: str) -> str:
-    """A summary without line feeds; UnusableAnswer where nothing is said."""
-    text = " ".join(answer.split())
+    """A summary as one printable line; UnusableAnswer where nothing is said, or a whole story is."""
+    text = printable_line(answer)
     if not text:
         raise UnusableAnswer("an empty summary")
+    if len(text) > MOST_LETTERS:
+        raise UnusableAnswer(f"a summary of {len(text):,} characters")
     return text
 
 

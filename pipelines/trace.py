@@ -18,12 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError, exit_code_of
+from pipelines.core.ledger import Ledger
 from pipelines.core.params import load_params
 from pipelines.core.providers import ledger_of
 from pipelines.core.tables import REVIEWS, SUMMARIES, TAGS, read_table
 
-# What stands beside a snapshot -> its schema, under the data folder.
-READINGS = {"features/summarize/summaries.parquet": SUMMARIES, "features/tag/tags.parquet": TAGS}
+REVIEW_FILE = Path("tables") / "reviews.parquet"
+# How a view's name ends -> where the readings of its snapshots are, under the data folder.
+READINGS = {
+    "_summary": ("features/summarize/summaries.parquet", SUMMARIES),
+    "_tags": ("features/tag/tags.parquet", TAGS),
+}
 
 
 def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
@@ -42,27 +47,25 @@ def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
     raise UserError(f"--review {review_id}: no row of the training set in {data / 'training_set'}")
 
 
-def readings(data: Path, snapshot_id: str) -> Iterator[dict[str, Any]]:
-    """What was made of a snapshot: a summary, tags, or both."""
-    for file, schema in READINGS.items():
-        columns = [name for name in schema.names if name != "embedding"]
-        table = read_table(data / file, schema, columns)
-        yield from table.filter(pc.equal(table["snapshot_id"], snapshot_id)).to_pylist()
+def readings(data: Path, snapshot_id: str, view: str | None) -> Iterator[dict[str, Any]]:
+    """What was made of a snapshot, a summary or tags; without a `view` both."""
+    for suffix, (file, schema) in READINGS.items():
+        if view is None or view.endswith(suffix):
+            table = read_table(data / file, schema, [name for name in schema.names if name != "embedding"])
+            yield from table.filter(pc.equal(table["snapshot_id"], snapshot_id)).to_pylist()
 
 
-def traced(data: Path, snapshot_id: str, params_file: Path) -> list[dict[str, Any]]:
+def traced(data: Path, snapshot_id: str, ledger: Ledger, view: str | None = None) -> list[dict[str, Any]]:
     """Each reading of the snapshot with its reviews and its ledger entries. UserError where nobody knows it."""
-    found = list(readings(data, snapshot_id))
+    found = list(readings(data, snapshot_id, view))
     if not found:
-        raise UserError(f"snapshot {snapshot_id}: not in {' or '.join(READINGS)}; copy it from a feature row")
-    ledger = ledger_of(load_params(params_file))
+        files = " or ".join(file for file, _ in READINGS.values())
+        raise UserError(f"snapshot {snapshot_id}: not in {files}; copy it from a feature row")
+    ids = found[0]["review_ids"]  # a snapshot's name is made of them: all its readings hold the same
+    wanted = [("review_id", "in", ids)]
+    reviews = {row["review_id"]: row for row in pq.read_table(data / REVIEW_FILE, filters=wanted).to_pylist()}
     for reading in found:
-        reviews = read_table(data / "tables" / "reviews.parquet", REVIEWS)
-        ids = reading.pop("review_ids")
-        rows = {
-            row["review_id"]: row for row in reviews.filter(pc.is_in(reviews["review_id"], pa.array(ids))).to_pylist()
-        }
-        reading["reviews"] = [rows.get(review_id, review_id) for review_id in ids]
+        reading["reviews"] = [reviews.get(review_id, review_id) for review_id in reading.pop("review_ids")]
         reading["calls"] = [described(key, ledger.entry(key)) for key in reading["calls"]]
     return found
 
@@ -76,8 +79,12 @@ def described(key: str, entry: Any) -> dict[str, Any]:
 
 
 def main(args: argparse.Namespace) -> None:
-    wanted = {"snapshot": args.snapshot} if args.snapshot else snapshots_of_review(args.data, args.review)
-    found = {view: traced(args.data, snapshot, args.params) for view, snapshot in wanted.items()}
+    ledger = ledger_of(load_params(args.params))
+    if args.snapshot:
+        found = {"snapshot": traced(args.data, args.snapshot, ledger)}
+    else:
+        read = snapshots_of_review(args.data, args.review)
+        found = {view: traced(args.data, snapshot, ledger, view) for view, snapshot in read.items()}
     print(json.dumps(found, indent=2, default=str, ensure_ascii=False))
 
 

@@ -26,6 +26,7 @@ from pipelines.core.tables import (
 from pipelines.obvious import FEATURES, SNAPSHOT_VIEWS, Obvious, Rule
 from pipelines.perturbed import fast_features
 from pipelines.prove import prove, sample
+from pipelines.shown import Shown
 from tests.histories import DAY, world_of
 from tests.params import ROOT, params_with, write_params
 
@@ -60,13 +61,18 @@ def training_set_of(world, params):
     return lambda review_ids: {review_id: made[review_id] for review_id in review_ids}
 
 
+def beside(readings):
+    """What stands beside snapshots, none of it held against a ledger."""
+    return lambda snapshots: (readings, Shown())
+
+
 MODES = [("point_in_time", "pair"), ("leave_one_out", "pair"), ("leave_one_out", "fold")]
 
 
 @pytest.mark.parametrize(("protocol", "leave_out"), MODES)
 def test_a_clean_world_has_no_leak(world, params, protocol, leave_out):
     told = params(protocol, leave_out)
-    report = prove(world, training_set_of(world, told), FEATURES, {}, told)
+    report = prove(world, training_set_of(world, told), FEATURES, beside({}), told)
     assert report["leaks"] == 0
     assert report["examples"] == []
     assert report["rows_checked"] == 100
@@ -129,7 +135,7 @@ def test_a_training_set_that_leaks_is_caught(world, params, monkeypatch, protoco
         planted.setattr(twin, "may_see", leak)
         obvious = Obvious(world, Rule.of(told))
         leaky = {review_id: obvious.features(review_id) for review_id in world.members["review_id"]}
-    report = prove(world, lambda review_ids: {i: leaky[i] for i in review_ids}, FEATURES, {}, told)
+    report = prove(world, lambda review_ids: {i: leaky[i] for i in review_ids}, FEATURES, beside({}), told)
     assert report["leaks"] > 0
     assert "recomputed" in report["examples"][0]
 
@@ -183,7 +189,7 @@ def test_fast_code_that_leaks_is_caught(world, params, monkeypatch, protocol, mo
     told = params(protocol)
     broken = type("visibility", (), {**vars(visibility), name: staticmethod(leak)})
     monkeypatch.setattr(module, "visibility", broken)
-    report = prove(world, training_set_of(world, told), FEATURES, {}, told)
+    report = prove(world, training_set_of(world, told), FEATURES, beside({}), told)
     assert report["leaks"] > 0
 
 
@@ -195,7 +201,7 @@ def test_a_summary_that_saw_more_than_its_fold_allows_is_caught_by_changing_it(w
     leaky = training_set_of(world, told)
     monkeypatch.setattr(twin.Rule, "by_fold", lambda rule: rule)
     monkeypatch.setattr(Obvious, "features", lambda self, review_id, names: leaky([review_id])[review_id])
-    report = prove(world, leaky, FEATURES, {}, told)
+    report = prove(world, leaky, FEATURES, beside({}), told)
     assert report["leaks"] > 0
     assert all("after hidden reviews were" in example for example in report["examples"])
 
@@ -217,16 +223,16 @@ def test_a_value_is_traced_to_its_snapshot(world, params):
     for row in read(list(world.members["review_id"])).values():
         for view, feature in (("user_summary", "embedding"), ("business_tags", "subtypes")):
             readings[f"{view} {row[f'{view}__snapshot_id']}"] = {feature: row[f"{view}__{feature}"]}
-    assert prove(world, read, names, readings, told)["leaks"] == 0
+    assert prove(world, read, names, beside(readings), told)["leaks"] == 0
     for other in ({}, {name: dict.fromkeys(row, np.array([0], np.float32)) for name, row in readings.items()}):
-        report = prove(world, read, names, other, told)
+        report = prove(world, read, names, beside(other), told)
         assert report["leaks"] > 0
         assert all("traced" in example for example in report["examples"])
 
 
 def test_a_feature_without_a_twin_is_not_trained_on(world, params):
     with pytest.raises(CheckFailed, match="no obvious twin of user_history__rating_median"):
-        prove(world, lambda ids: {}, [*FEATURES, "user_history__rating_median"], {}, params("point_in_time"))
+        prove(world, lambda ids: {}, [*FEATURES, "user_history__rating_median"], beside({}), params("point_in_time"))
 
 
 def test_the_sample_holds_the_hard_rows(world):
@@ -307,4 +313,5 @@ def test_the_stage_stops_at_a_leak(world, params, tmp_path, leaks):
     else:
         assert (ended.returncode, report["leaks"]) == (0, 0), ended.stderr
         values = f"{300 * len(FEATURES)} values recomputed and {30 * len(FEATURES)} perturbed"
-        assert f"300 rows, {values} under point_in_time, no leak" in ended.stdout
+        said = f"300 rows, {values}, 0 readings held against the ledger under point_in_time, no leak"
+        assert said in ended.stdout

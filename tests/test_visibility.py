@@ -131,7 +131,7 @@ def test_a_fold_is_left_out_whole():
 MODES = st.sampled_from([("point_in_time", "pair"), ("leave_one_out", "pair"), ("leave_one_out", "fold")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(worlds(), MODES, st.integers(0, 99))
 def test_fast_equals_obvious_whatever_the_order(world, mode, seed):
     obvious = Obvious(world, rule_of(*mode))
@@ -143,7 +143,7 @@ def test_fast_equals_obvious_whatever_the_order(world, mode, seed):
             assert same(expected[name], made[review_id][name]), (review_id, name, expected[name], made[review_id][name])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(worlds(), MODES)
 def test_what_a_review_must_not_see_moves_no_bit_of_it(world, mode):
     rule = rule_of(*mode)

@@ -19,7 +19,7 @@ def run_stage(
 
     A flag `reviews-out` is read as `args.reviews_out`, a `Path`. `--params` names another params.yaml.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, text in flags.items():
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")

@@ -6,9 +6,9 @@ Every answer that came back, what was asked, by whom it was answered and what it
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipelines.core.errors import UserError
 
 LOOKUP = 500  # keys a SELECT; SQLite's limit on variables is higher everywhere
 RECENT = 1000  # entries by which a model's tokens are judged
+LOOKED_AT = 20 * RECENT  # to find them
 USABLE = "ok"
 
 _SCHEMA = """
@@ -48,6 +49,15 @@ class Entry:
     output_tokens: int | None = None
     dollars: float = 0.0
     time: str = ""  # ISO 8601, UTC; set when it is kept
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Of a usable entry what answers a question again: thousands are held at once, and requests are long."""
+
+    key: str
+    text: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -111,33 +121,48 @@ class Ledger:
                 "MMREC_CACHE, and run again: what is in it is kept"
             ) from None
 
-    def get(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """The usable entries of those `keys` that have one."""
+    def get(self, keys: Sequence[str]) -> dict[str, Usable]:
+        """The usable answers of those `keys` that have one. `entry` has the whole record."""
         found = {}
         with self._connected() as connection:
             for start in range(0, len(keys), LOOKUP):
                 some = keys[start : start + LOOKUP]
                 marks = ",".join("?" * len(some))  # only question marks: the keys are bound
-                query = f"{_SELECT} WHERE status = 'ok' AND key IN ({marks})"
+                query = f"SELECT key, text, model FROM answers WHERE status = 'ok' AND key IN ({marks})"  # noqa: S608
                 for row in connection.execute(query, some):
-                    entry = _entry(row)
-                    found[entry.key] = entry
+                    found[row[0]] = Usable(*row)
         return found
 
     def put(self, entry: Entry) -> Entry:
         """Keep an entry at once. Returns the one that stands: a key that has a usable one keeps its first."""
-        time = datetime.now(UTC).isoformat(timespec="microseconds")
-        row = (
-            *(entry.key, entry.status, entry.provider, entry.model, entry.prompt),
-            *(_json(entry.request), _json(entry.response), entry.text),
-            *(entry.input_tokens, entry.output_tokens, entry.dollars, time),
-        )
+        return self.put_all([entry])[0]
+
+    def put_all(self, entries: Sequence[Entry], refused: Mapping[str, tuple[Usable, str]] | None = None) -> list[Entry]:
+        """Keep entries in one transaction: all or none. Returns those that stand, as `put` does.
+
+        `refused`: by key a usable answer that today's check refuses, and why. Where a usable entry comes for such a
+        key, that answer becomes a mere record first; else it stays what it is.
+        """
         with self._connected() as connection:
-            cursor = connection.execute(_INSERT, row)
-            if cursor.rowcount == 1 or entry.status != USABLE:
-                return _entry(row)
-            first = connection.execute(f"{_SELECT} WHERE status = 'ok' AND key = ?", (entry.key,)).fetchone()
-        return _entry(first)
+            return [self._put(connection, entry, (refused or {}).get(entry.key)) for entry in entries]
+
+    @staticmethod
+    def _put(connection: sqlite3.Connection, entry: Entry, refused: tuple[Usable, str] | None) -> Entry:
+        kept = replace(entry, time=datetime.now(UTC).isoformat(timespec="microseconds"))
+        if refused is not None and entry.status == USABLE:
+            old, reason = refused
+            connection.execute(
+                "UPDATE answers SET status = ? WHERE status = 'ok' AND key = ? AND text = ?",
+                (reason, old.key, old.text),  # by its text: another process may have replaced it by now
+            )
+        row = (
+            *(kept.key, kept.status, kept.provider, kept.model, kept.prompt),
+            *(_json(kept.request), _json(kept.response), kept.text),
+            *(kept.input_tokens, kept.output_tokens, kept.dollars, kept.time),
+        )
+        if connection.execute(_INSERT, row).rowcount == 1 or entry.status != USABLE:
+            return kept
+        return _entry(connection.execute(f"{_SELECT} WHERE status = 'ok' AND key = ?", (entry.key,)).fetchone())
 
     def entry(self, key: str) -> Entry | None:
         """The whole record behind a key: its usable answer, else the newest of what else came back, else None."""
@@ -147,21 +172,20 @@ class Ledger:
             ).fetchone()
         return None if row is None else _entry(row)
 
-    def declare_unusable(self, key: str, reason: str) -> None:
-        """A usable entry that today's check refuses: it stays as a record, and its question may be asked again."""
-        with self._connected() as connection:
-            connection.execute("UPDATE answers SET status = ? WHERE status = 'ok' AND key = ?", (reason, key))
+    def tokens_a_byte(self, provider: str, bytes_of: Callable[[Mapping[str, Any]], int]) -> float | None:
+        """Input tokens a byte of request, as they were reported of late; None: they were not.
 
-    def tokens_a_byte(self, provider: str, model: str) -> float | None:
-        """Input tokens a byte of request, as `model` reported them of late; None: it reported none."""
+        `bytes_of` a request (an identity); 0: it does not count.
+        """
+        query = "SELECT input_tokens, request FROM answers WHERE provider = ? AND input_tokens > 0"
+        tokens = size = counted = 0
         with self._connected() as connection:
-            tokens, size = connection.execute(
-                "SELECT sum(input_tokens), sum(length(CAST(request AS BLOB))) FROM "
-                "(SELECT * FROM answers WHERE provider = ? AND input_tokens > 0 ORDER BY rowid DESC LIMIT ?) "
-                "WHERE json_extract(request, '$.body.model') = ?",
-                (provider, RECENT, model),
-            ).fetchone()
-        return None if not size else float(tokens) / float(size)
+            for reported, request in connection.execute(f"{query} ORDER BY rowid DESC LIMIT ?", (provider, LOOKED_AT)):
+                if its_bytes := bytes_of(json.loads(request)):
+                    tokens, size, counted = tokens + reported, size + its_bytes, counted + 1
+                if counted == RECENT:
+                    break
+        return tokens / size if size else None
 
     def batches(self, endpoint: str) -> list[Batch]:
         """The batches at an endpoint from which answers may still be to come, oldest first."""

@@ -2,14 +2,14 @@
 long history asked about in steps."""
 
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.core.chunks import chunks
 from pipelines.core.errors import UserError
-from pipelines.core.ledger import USABLE, Entry, Ledger
+from pipelines.core.ledger import USABLE, Entry, Ledger, Usable
 from pipelines.core.progress import progress
 from pipelines.core.questions import (
     Answer,
@@ -33,6 +33,7 @@ MERGES: dict[Task, Callable[[Sequence[str]], str]] = {"tag": merge_tags}
 Outcome = Answer | Failed
 Level = list[Question]  # all of them fit, so each is one call
 Steps = Generator[Level, Sequence[Outcome], Outcome]
+Refused = dict[str, tuple[Usable, str]]  # by key an answer of the ledger that today's check refuses, and why
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Door:
         What has a usable answer in the ledger is not asked, and each distinct question is asked once.
         """
         count = _Count()
-        outcomes: list[Outcome] = []
+        outcomes: list[Outcome] | None = None
         try:
             with progress(0, description, "answer") as bar:
 
@@ -67,23 +68,35 @@ class Door:
                 outcomes = _level_by_level([self._steps(question) for question in questions], asked)
         finally:
             if questions:
-                failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
+                failed = [outcome for outcome in outcomes or () if isinstance(outcome, Failed)]
+                end = "stopped before the end" if outcomes is None else f"{len(failed)} questions failed"
                 spent = f"; {count.tokens:,} tokens, ${count.dollars:.4f}" if count.tokens else ""
                 answers = f"{count.known} answers known, {count.asked} asked"
                 print(
-                    f"{description}: {len(questions)} questions, {answers}, {failed} questions failed{spent}",
+                    f"{description}: {len(questions)} questions, {answers}, {end}{spent}",
                     file=sys.stderr,
                 )
         return outcomes
 
+    def recall(self, questions: Sequence[Question]) -> list[Answer | None]:
+        """What `ask` would return if it might not ask: None where something is not known. Writes nothing."""
+
+        def recalled(level: Level) -> list[Outcome]:
+            keys = [key_of(self.provider, question) for question in level]
+            known, _ = self._known(dict(zip(keys, level, strict=True)))
+            return [known.get(key) or Failed("not known") for key in keys]
+
+        outcomes = _level_by_level([self._steps(question) for question in questions], recalled)
+        return [outcome if isinstance(outcome, Answer) else None for outcome in outcomes]
+
     def plan(self, questions: Sequence[Question]) -> Plan:
-        """What `ask` would cost now. Asks nothing."""
+        """What `ask` would cost now. Asks nothing, writes nothing."""
         known: set[str] = set()
         unknown: dict[str, Question] = {}
 
         def supposed(level: Level) -> list[Outcome]:
             keys = [key_of(self.provider, question) for question in level]
-            found = self._known(dict(zip(keys, level, strict=True)))
+            found, _ = self._known(dict(zip(keys, level, strict=True)))
             known.update(found)
             unknown.update({key: question for key, question in zip(keys, level, strict=True) if key not in found})
             # the longest answer there may be stands for the one that is not known
@@ -141,13 +154,14 @@ class Door:
     def _ask_level(self, level: Level, count: _Count, bar: Any) -> list[Outcome]:
         keys = [key_of(self.provider, question) for question in level]
         wanted = dict(zip(keys, level, strict=True))
-        outcomes: dict[str, Outcome] = dict(self._known(wanted))
+        known, refused = self._known(wanted)
+        outcomes: dict[str, Outcome] = dict(known)
         count.known += len(outcomes)
         waiting = {key: question for key, question in wanted.items() if key not in outcomes}
         bar.total += len(waiting)
         bar.refresh()
         for attempt in range(1, self.attempts + 1):
-            answered = dict(self._attempt(waiting, attempt, count, bar))
+            answered = self._attempt(waiting, attempt, refused, count, bar)
             for key, outcome in answered.items():
                 before = outcomes.get(key)
                 if isinstance(before, Failed) and isinstance(outcome, Failed):
@@ -164,28 +178,43 @@ class Door:
         return [final[key] for key in keys]
 
     def _attempt(
-        self, waiting: Mapping[str, Question], attempt: int, count: _Count, bar: Any
-    ) -> Iterator[tuple[str, Outcome]]:
-        """Ask them all once, and keep what comes before the next is taken."""
+        self, waiting: Mapping[str, Question], attempt: int, refused: Refused, count: _Count, bar: Any
+    ) -> dict[str, Outcome]:
+        """Ask them all once, and keep what comes: at most `kept_together` at a time, also at a stop."""
         keys = list(waiting)
         questions = [replace(waiting[key], attempt=attempt) for key in keys]
+        outcomes: dict[str, Outcome] = {}
         if not questions:
-            return
-        replies = self.provider.answer(questions)
-        with (
-            closing(replies) if isinstance(replies, Generator) else nullcontext()
-        ):  # a stop of ours stops its calls too
-            for index, reply in replies:
-                outcome, entry = self._kept(questions[index], reply)
-                count.asked += 1
-                count.tokens += (entry.input_tokens or 0) + (entry.output_tokens or 0)
-                count.dollars += entry.dollars
-                if not isinstance(outcome, _AskAgain) or attempt == self.attempts:
-                    bar.update()
-                yield keys[index], outcome
+            return outcomes
+        judged: list[tuple[int, Entry, Outcome]] = []
 
-    def _kept(self, question: Question, reply: Reply | Failure) -> tuple[Outcome, Entry]:
-        """Judge what came and put it into the ledger, of use or not."""
+        def keep() -> None:
+            some = judged.copy()
+            judged.clear()
+            standing = self.ledger.put_all([entry for _, entry, _ in some], refused) if some else []
+            for (index, entry, outcome), stands in zip(some, standing, strict=True):
+                outcomes[keys[index]] = _of_what_stands(questions[index], outcome, entry, stands)
+
+        replies = self.provider.answer(questions)
+        # a stop of ours stops its calls too
+        with closing(replies) if isinstance(replies, Generator) else nullcontext():
+            try:
+                for index, reply in replies:
+                    outcome, entry = self._judged(questions[index], reply)
+                    judged.append((index, entry, outcome))
+                    count.asked += 1
+                    count.tokens += (entry.input_tokens or 0) + (entry.output_tokens or 0)
+                    count.dollars += entry.dollars
+                    if len(judged) >= self.provider.kept_together:
+                        keep()
+                    if not isinstance(outcome, _AskAgain) or attempt == self.attempts:
+                        bar.update()
+            finally:
+                keep()
+        return outcomes
+
+    def _judged(self, question: Question, reply: Reply | Failure) -> tuple[Outcome, Entry]:
+        """What came as an outcome, and as an entry of the ledger, of use or not."""
         entry = Entry(
             key=key_of(self.provider, question),
             status=one_line(reply.reason) if isinstance(reply, Failure) else USABLE,
@@ -200,34 +229,32 @@ class Door:
             dollars=0.0 if isinstance(reply, Failure) else reply.dollars,
         )
         if isinstance(reply, Failure):
-            self.ledger.put(entry)
             return Failed(entry.status, (entry.key,)), entry
         try:
             _refuse_unfinished(reply)
-            usable = question.check(entry.text)
+            return Answer(question.check(entry.text), (entry.key,), entry.model), entry
         except UnusableAnswer as error:
             entry = replace(entry, status=one_line(str(error)))
-            self.ledger.put(entry)
             return _AskAgain(entry.status, (entry.key,)), entry
-        standing = self.ledger.put(entry)
-        if standing.text != entry.text:  # another process was first: one answer stands for all
-            usable = question.check(standing.text)
-        return Answer(usable, (standing.key,), standing.model), entry
 
-    def _known(self, wanted: Mapping[str, Question]) -> dict[str, Answer]:
-        """The usable answers that the ledger holds, whichever attempt brought them."""
+    def _known(self, wanted: Mapping[str, Question]) -> tuple[dict[str, Answer], Refused]:
+        """The usable answers that the ledger holds, whichever attempt brought them. Writes nothing.
+
+        And those that it holds for usable but today's check refuses: they count as unknown.
+        """
         known: dict[str, Answer] = {}
+        refused: Refused = {}
         missing = dict(wanted)
         for attempt in range(1, self.attempts + 1):
             keys = {key_of(self.provider, replace(question, attempt=attempt)): key for key, question in missing.items()}
-            for kept, entry in self.ledger.get(list(keys)).items():
+            for kept, usable in self.ledger.get(list(keys)).items():
                 question = missing[keys[kept]]
                 try:
-                    known[keys[kept]] = Answer(question.check(entry.text), (kept,), entry.model)
+                    known[keys[kept]] = Answer(question.check(usable.text), (kept,), usable.model)
                 except UnusableAnswer as error:  # the check has become stricter since
-                    self.ledger.declare_unusable(kept, one_line(str(error)))
+                    refused[kept] = usable, one_line(str(error))
             missing = {key: question for key, question in missing.items() if key not in known}
-        return known
+        return known, refused
 
 
 class _AskAgain(Failed):
@@ -248,6 +275,16 @@ def _level_by_level(steps: Sequence[Steps], asked: Callable[[Level], list[Outcom
         answers_of_all = iter(asked([question for level in levels.values() for question in level]) if levels else [])
         sent = {index: [next(answers_of_all) for _ in level] for index, level in levels.items()}
     return [outcomes[index] for index in range(len(steps))]
+
+
+def _of_what_stands(question: Question, outcome: Outcome, entry: Entry, stands: Entry) -> Outcome:
+    """An outcome after its entry was kept. Where another process was first, its answer stands for all."""
+    if not isinstance(outcome, Answer) or stands.text == entry.text:
+        return outcome
+    try:
+        return Answer(question.check(stands.text), (stands.key,), stands.model)
+    except UnusableAnswer as error:  # it has another check
+        return _AskAgain(one_line(str(error)), (stands.key,))
 
 
 def _refuse_unfinished(reply: Reply) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, Protocol
 Task = Literal["summarize", "tag", "caption"]
 PROMPTS = Path(__file__).parents[1] / "prompts"
 LONGEST_REASON = 300  # characters
+UNSEEN = {"Cc", "Cf", "Cs"}  # categories of characters that control or format, and lone surrogates
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -123,6 +125,7 @@ class Plan:
 
 class Provider(Protocol):
     name: str
+    kept_together: int  # answers that one transaction keeps: at most so many are lost by a kill; 1 where they are paid
 
     def identity(self, question: Question) -> dict[str, Any]:
         """Everything that decides the answer, as JSON; no secret."""
@@ -154,6 +157,12 @@ def key_of(provider: Provider, question: Question) -> str:
 def clean(text: str) -> str:
     """Text that UTF-8 can hold: a lone surrogate, which JSON can name, becomes `?`."""
     return text.encode("utf-8", "replace").decode()
+
+
+def printable_line(text: str) -> str:
+    """`text` without control and format characters (escapes, overrides of direction), white space as single spaces."""
+    kept = "".join(" " if letter.isspace() else letter for letter in text)
+    return " ".join("".join(letter for letter in kept if unicodedata.category(letter) not in UNSEEN).split())
 
 
 def one_line(reason: str) -> str:

@@ -44,7 +44,7 @@ class Snapshot:
     entity: Entity
     entity_id: str
     instant: int  # microseconds since 1970: of its newest review; leave_one_out: history.as_of
-    review_ids: tuple[str, ...]  # in the order in which they are read: by instant, then id
+    review_ids: tuple[str, ...]  # in the order in which they are read: by instant, then id; leave_one_out: by id
     texts: tuple[str, ...]
 
 

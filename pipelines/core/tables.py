@@ -89,10 +89,11 @@ SNAPSHOT = [
     pa.field("entity", pa.string(), nullable=False),  # user, business
     pa.field("entity_id", pa.string(), nullable=False),
     pa.field("event_timestamp", INSTANT, nullable=False),  # of its newest review; leave_one_out: history.as_of
-    pa.field("review_ids", pa.list_(pa.string()), nullable=False),  # in the order in which they were read
+    # in the order in which they were read: by instant, then id; leave_one_out, which knows no time: by id
+    pa.field("review_ids", pa.list_(pa.string()), nullable=False),
     pa.field("source", pa.string(), nullable=False),  # extractive, openai, or review: a review in its own words
-    pa.field("model", pa.string()),  # null: no model read it
-    pa.field("prompt", pa.string()),  # its name and version
+    pa.field("model", pa.string()),  # as the provider names it, or its algorithm; null: nobody read it
+    pa.field("prompt", pa.string()),  # the question's name and version; extractive answers it without reading it
     pa.field("calls", pa.list_(pa.string()), nullable=False),  # keys of the ledger, the last one's answer counts
     pa.field("failure", pa.string()),  # why there is no answer; null where there is one
 ]

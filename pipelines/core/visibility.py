@@ -30,7 +30,8 @@ RATING_UNIT = 100  # a rating is summed in hundredths of a star
 VECTOR_UNIT = 2**24  # a unit vector's component in float32 steps; 2**39 of them fit an int64 sum
 TREND_INSTANTS = 10
 
-# The newest instant that a review at t may see is t minus one microsecond, the resolution of every instant here.
+# The newest instant that a review at t may see is t minus one microsecond, the resolution of every instant here: Feast
+# joins rows with an instant at or before the one asked for, and a row holds the reviews up to and with its instant.
 RESOLUTION = timedelta(microseconds=1)
 
 Ints = npt.NDArray[np.int64]
@@ -38,15 +39,6 @@ Ints = npt.NDArray[np.int64]
 
 def key_of(entity: Entity) -> str:
     return f"{entity}_id"
-
-
-def lookup_instant(event_timestamp: datetime) -> datetime:
-    """The instant at which Feast is asked for the features of a review at `event_timestamp` (point_in_time).
-
-    Feast joins rows with an instant at or before the one asked for, and a feature row holds the reviews up to and
-    including its instant: one microsecond earlier is "strictly before".
-    """
-    return event_timestamp - RESOLUTION
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------

@@ -60,6 +60,43 @@ def test_no_object_is_unusable(answer):
         tags_of(answer)
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("{}", "no price in the answer"),
+        ('{"error": "overloaded"}', "no price in the answer"),
+        ('{"types": ["thai"]}', "no price in the answer"),
+        ('{"price": "fair"}', "no types in the answer"),
+        ('{"price": "fair"} {"types": []}', "no price in the answer"),
+        ('{"price": "fair", "types": 7}', "the types 7 are no list"),
+        ('{"price": "fair", "types": {"a": 1}}', 'the types {"a": 1} are no list'),
+        ('{"price": "$$", "types": []}', 'the price "$$" is no tag'),
+        ('{"price": "banana", "types": []}', 'the price "banana" is no tag'),
+        ('{"price": 5, "types": []}', "the price 5 is no tag"),
+        ('{"price": ["fair", 5], "types": []}', 'the price ["fair", 5] is no tag'),
+        ('{"price": "a\\n\\u202eb", "types": []}', 'the price "a\\n\\u202eb" is no tag'),
+        ('{"price": "overpriced or fair", "types": []}', 'the price "overpriced or fair" names more than one tag'),
+        ('{"price": "fair/cheap", "types": []}', 'the price "fair/cheap" names more than one tag'),
+        ('{"price": "none or fair", "types": []}', 'the price "none or fair" names more than one tag'),
+        ('{"price": "expensive or cheap", "types": []}', 'the price "expensive or cheap" names more than one tag'),
+        ('{"price": "pricey, but fair", "types": []}', 'the price "pricey, but fair" names more than one tag'),
+        ('{"price": "overpriced, fair", "types": []}', 'the price "overpriced, fair" names more than one tag'),
+        ('{"price": ["fair", "cheap"], "types": []}', 'the price ["fair", "cheap"] names more than one tag'),
+    ],
+)
+def test_what_answers_nothing_or_two_things_is_unusable(answer, reason):
+    with pytest.raises(UnusableAnswer) as caught:
+        tags_of(answer)
+    assert str(caught.value) == reason
+
+
+def test_an_unusable_value_is_shown_in_short():
+    for price in ("x" * 10**6, ["x" * 1000] * 1000, "\n\u202e" * 1000):
+        with pytest.raises(UnusableAnswer) as caught:
+            tags_of(json.dumps({"price": price, "types": []}))
+        assert len(str(caught.value)) < 100 and str(caught.value).isprintable()
+
+
 def test_whatever_it_is_given_no_word_is_outside_the_vocabulary():
     chooser = random.Random(1)
     values = [
@@ -76,11 +113,17 @@ def test_whatever_it_is_given_no_word_is_outside_the_vocabulary():
         "é" * 500,
         {"a": {}},
     ]
+    usable = 0
     for _ in range(500):
         found = {
             key: chooser.choice([chooser.choice(values), chooser.choices(values, k=15)])
-            for key in chooser.sample(["price", "types", "Price", "category", "x"], 3)
+            for key in chooser.sample(["price", "types", "Price", "category", "x"], 4)
         }
-        price, types = tags_of(f"{chooser.choice(['', 'Well: ', '```'])}{json.dumps(found)}")
+        try:
+            price, types = tags_of(f"{chooser.choice(['', 'Well: ', '```'])}{json.dumps(found)}")
+        except UnusableAnswer:
+            continue
+        usable += 1
         assert price in PRICE_TAGS and set(types) <= set(restaurant_types())
         assert len(set(types)) == len(types) <= MOST_SUBTYPES
+    assert usable > 20

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.core.chunks import chunks
 from pipelines.core.errors import UserError
-from pipelines.core.ledger import Ledger
+from pipelines.core.ledger import Entry, Ledger
 from pipelines.core.llm import Door
 from pipelines.core.questions import (
     PROMPTS,
@@ -40,7 +40,8 @@ class Memory:
 
     name = "memory"
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, room: int = ROOM, kept_together: int = 1) -> None:
+        self.kept_together = kept_together
         self.room = room
         self.asked: list[Question] = []
         self.levels: list[int] = []
@@ -137,7 +138,12 @@ def test_why_there_is_no_answer(tmp_path: Path, said: Reply | Failure, reason: s
 
 def test_a_check_that_became_stricter_asks_again(tmp_path: Path) -> None:
     asking, _ = door(tmp_path)
-    asking.ask([question("a")], "Stage")
+    [first] = asking.ask([question("a")], "Stage")
+    again, provider = door(tmp_path)
+    # a plan writes nothing, nor is anything void until a better answer is there
+    assert again.plan([question("a", check=upper)]).known == 0 and again.recall([question("a", check=upper)]) == [None]
+    assert isinstance(again.ask([question("a", check=upper)], "Stage")[0], Failed) and len(provider.asked) == 2
+    assert again.recall([question("a")]) == [first]
     again, provider = door(tmp_path)
     provider.says[("a", 1)] = reply("A")
     [outcome] = again.ask([question("a", check=upper)], "Stage")
@@ -158,7 +164,53 @@ def test_one_answer_stands_when_two_processes_ask(tmp_path: Path) -> None:
     assert outcome.text == "1:a"
 
 
-def test_an_interruption_loses_nothing_that_came_back(tmp_path: Path) -> None:
+def test_the_other_process_s_answer_may_be_of_no_use_here(tmp_path: Path) -> None:
+    asking, _ = door(tmp_path, attempts=1)
+    other, _ = door(tmp_path)
+
+    class Late(Memory):
+        def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | Failure]]:
+            other.ask([question("a")], "other")
+            yield 0, reply("A")
+
+    asking.provider = Late()
+    [outcome] = asking.ask([question("a", check=upper)], "Stage")
+    assert isinstance(outcome, Failed) and outcome.reason == "not upper: 1:a"
+    again, provider = door(tmp_path)
+    provider.says[("a", 1)] = reply("A")
+    assert again.ask([question("a", check=upper)], "Stage")[0].text == "A"
+
+
+def test_answers_are_kept_together_and_flushed_at_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, _ = door(tmp_path)
+    sizes: list[int] = []
+    put_all = asking.ledger.put_all
+
+    def counted(entries: Sequence[Entry], *rest: Any) -> list[Entry]:
+        sizes.append(len(entries))
+        return put_all(entries, *rest)
+
+    monkeypatch.setattr(asking.ledger, "put_all", counted)
+
+    class Stopping(Memory):
+        def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | Failure]]:
+            for number, each in enumerate(super().answer(questions)):
+                if number == 7:
+                    raise UserError("no more")
+                yield each
+
+    asking.provider = Stopping(kept_together=3)
+    asked = [question(str(number)) for number in range(8)]
+    with pytest.raises(UserError, match="no more"):
+        asking.ask(asked, "Stage")
+    assert sizes == [3, 3, 1]
+    sizes.clear()
+    asking.provider = Memory(kept_together=3)
+    outcomes = asking.ask([*asked, *[question(str(number)) for number in range(8, 12)]], "Stage")
+    assert [outcome.text for outcome in outcomes] == [f"1:{number}" for number in range(12)] and sizes == [3, 2]
+
+
+def test_an_interruption_loses_nothing_that_came_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     asking, provider = door(tmp_path)
 
     class Broken(Memory):
@@ -172,6 +224,8 @@ def test_an_interruption_loses_nothing_that_came_back(tmp_path: Path) -> None:
     asked = [question(letter) for letter in "abcdefgh"]
     with pytest.raises(KeyboardInterrupt):
         asking.ask(asked, "Stage")
+    told = capfd.readouterr().err
+    assert "8 questions, 0 answers known, 3 asked, stopped before the end; 15 tokens" in told and "failed" not in told
     again, provider = door(tmp_path)
     again.ask(asked, "Stage")
     assert {asked.texts[0] for asked in provider.asked} == set("abcde")
@@ -210,6 +264,23 @@ def test_steps_of_steps(tmp_path: Path) -> None:
         and provider.levels[-1] == 1
     )
     assert len(set(outcome.calls)) == sum(provider.levels) == len(provider.asked)
+
+
+def test_what_is_recalled_is_what_was_asked(tmp_path: Path) -> None:
+    asking, provider = door(tmp_path)
+    reviews = [review(number) for number in range(40)]
+    provider.says[("late", 1)] = reply("", "length")
+    asked = [question("a"), question(*reviews), question(*reviews[:12], task="tag"), question("late"), question("a")]
+    for number in (0, 5, 10):
+        provider.says[(reviews[number], 1)] = reply(json.dumps({"price": "fair", "types": ["bar"]}))
+    assert asking.recall(asked) == [None] * 5 and provider.asked == []
+    outcomes = asking.ask(asked, "Stage")
+    assert all(isinstance(outcome, Answer) for outcome in outcomes) and len(outcomes[1].calls) > 5
+    again, provider = door(tmp_path)
+    before = (tmp_path / "ledger.sqlite").read_bytes(), (tmp_path / "ledger.sqlite-wal").read_bytes()
+    assert again.recall([*asked, question("new"), question(*reviews, "new")]) == [*outcomes, None, None]
+    assert provider.asked == []
+    assert ((tmp_path / "ledger.sqlite").read_bytes(), (tmp_path / "ledger.sqlite-wal").read_bytes()) == before
 
 
 def test_a_text_longer_than_the_room_is_cut(tmp_path: Path) -> None:

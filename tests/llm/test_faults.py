@@ -21,8 +21,9 @@ import pytest
 from llmock.pytest_plugin import LLMock
 
 from pipelines.core.errors import UserError
+from pipelines.core.openai_api.endpoint import Endpoint, Refused, TryAgain
 from pipelines.core.questions import Answer, Failed, Question, UnusableAnswer
-from tests.llm.asking import door_to, question, questions
+from tests.llm.asking import door_to, llm_of, question, questions
 from tests.llm.server import Response, Server, completion, echo, failure, texts_of
 from tests.params import ROOT
 
@@ -209,6 +210,51 @@ def test_a_canary_key_is_found_nowhere(
     for place in (told, out, err, caplog.text, everything_under(tmp_path).decode("utf-8", "replace")):
         assert CANARY not in place
     assert CANARY in server.chats[0].headers["authorization"]
+
+
+def everything_on(error: BaseException | None) -> str:
+    """An exception with all that hangs on it, the headers of requests among it."""
+    if error is None:
+        return ""
+    told = repr(error) + str(vars(error))
+    for name in ("request", "response"):
+        carried = getattr(error, name, None)
+        told += "".join(str(headers.multi_items()) for headers in [getattr(carried, "headers", None)] if headers)
+    return told + everything_on(error.__cause__) + everything_on(error.__context__)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        failure(400, code=["a"]),
+        failure(429, code={"a": 1}, type=["b"]),
+        failure(429, headers={"Retry-After": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}),
+        failure(503, headers={"Retry-After": "nan", "retry-after-ms": "x"}),
+        failure(400, param=["temperature"], message=[1]),
+        Response(500, {"error": ["boom"]}),
+        Response(401, [1]),
+        Response(404, b"<html>"),
+        Response(drop=True),
+        Response(200, b"{"),
+    ],
+)
+def test_what_an_odd_error_raises_carries_no_key(tmp_path: Path, odd: Response) -> None:
+    with Server(lambda body, number: odd) as server:
+        endpoint = Endpoint(llm_of(server.url))
+        with pytest.raises((TryAgain, Refused, UserError)) as raised:
+            endpoint.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}, "k")
+        assert CANARY in server.chats[0].headers["authorization"]
+    assert CANARY not in everything_on(raised.value)
+
+
+def test_not_even_a_bug_of_ours_carries_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> Exception:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(Endpoint, "_of_status", bug)
+    with Server(lambda body, number: failure(400)) as server, pytest.raises(TypeError) as raised:
+        Endpoint(llm_of(server.url)).chat({"model": "m", "messages": []}, "k")
+    assert CANARY not in everything_on(raised.value)
 
 
 def test_a_canary_key_is_not_in_the_library_s_own_log(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import multiprocessing
 import sqlite3
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.core.ledger import Batch, Entry, Ledger
+from pipelines.core.ledger import Batch, Entry, Ledger, Usable
 
 ENTRY = Entry("k1", "ok", "openai", "m", "p/1", {"body": {"model": "m"}}, {"a": [1]}, "text", 10, 5, 0.25)
 
@@ -19,7 +21,7 @@ def test_an_entry_comes_back_whole(tmp_path: Path) -> None:
     kept = ledger.put(ENTRY)
     assert kept.time.endswith("+00:00") and replace(kept, time="") == ENTRY
     assert Ledger(ledger.path).entry("k1") == kept
-    assert ledger.get(["k1", "k2"]) == {"k1": kept}
+    assert ledger.get(["k1", "k2"]) == {"k1": Usable("k1", "text", "m")}
     assert ledger.entry("k2") is None
 
 
@@ -40,13 +42,34 @@ def test_the_first_usable_answer_stays(tmp_path: Path) -> None:
         ]
 
 
-def test_a_usable_answer_may_become_a_record(tmp_path: Path) -> None:
+def statuses(ledger: Ledger) -> list[tuple[str, str]]:
+    with sqlite3.connect(ledger.path) as connection:
+        return connection.execute("SELECT status, text FROM answers ORDER BY rowid").fetchall()
+
+
+def test_a_refused_answer_becomes_a_record_when_a_usable_one_comes(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.put(ENTRY)
-    ledger.declare_unusable("k1", "no JSON")
-    assert ledger.get(["k1"]) == {} and ledger.entry("k1").status == "no JSON"
-    ledger.put(replace(ENTRY, text="new"))
-    assert ledger.get(["k1"])["k1"].text == "new"
+    refused = {"k1": (Usable("k1", "text", "m"), "no JSON")}
+    ledger.put_all([replace(ENTRY, status="truncated", text="te")], refused)
+    assert ledger.get(["k1"])["k1"].text == "text"
+    assert ledger.put_all([replace(ENTRY, text="new")], refused)[0].text == "new"
+    assert statuses(ledger) == [("no JSON", "text"), ("truncated", "te"), ("ok", "new")]
+    # by now it is another answer that stands, which nobody has refused
+    assert ledger.put_all([replace(ENTRY, text="newer")], refused)[0].text == "new"
+
+
+def test_many_entries_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    entries = [replace(ENTRY, key=f"k{number}", text=str(number)) for number in range(100)]
+    assert [kept.text for kept in ledger.put_all([*entries, replace(ENTRY, key="k7", text="late")])][98:] == [
+        "98",
+        "99",
+        "7",
+    ]
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.put_all([replace(ENTRY, key="new"), replace(ENTRY, key="bad", response=float("nan"))])
+    assert ledger.entry("new") is None and ledger.put_all([]) == []
 
 
 def test_many_keys_at_once(tmp_path: Path) -> None:
@@ -58,10 +81,16 @@ def test_many_keys_at_once(tmp_path: Path) -> None:
 
 def test_tokens_a_byte(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    assert ledger.tokens_a_byte("openai", "m") is None
+
+    def size(request: Mapping[str, Any]) -> int:
+        return 40 if request["body"]["model"] == "m" else 0
+
+    assert ledger.tokens_a_byte("openai", size) is None
     ledger.put(ENTRY)
-    assert ledger.tokens_a_byte("openai", "m") == 10 / len('{"body":{"model":"m"}}')
-    assert ledger.tokens_a_byte("openai", "other") is None
+    ledger.put(replace(ENTRY, key="k2", request={"body": {"model": "other"}}, input_tokens=9000))
+    ledger.put(replace(ENTRY, key="k3", input_tokens=None))
+    assert ledger.tokens_a_byte("openai", size) == 10 / 40
+    assert ledger.tokens_a_byte("extractive", size) is None
 
 
 def test_batches(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.core.errors import UserError
 from pipelines.core.ledger import Ledger
+from pipelines.core.openai_api.call_limits import Cost, Purse
 from pipelines.core.openai_api.provider import OpenAIProvider
 from pipelines.core.openai_api.retry_waits import asked_wait
 from pipelines.core.questions import Answer, Failed, Prompt, key_of, load_prompt
@@ -165,6 +166,8 @@ def test_what_a_server_may_ask_for() -> None:
     assert asked_wait({"retry-after": "-3"}) == 0
     assert asked_wait({"retry-after": "soon"}) is None
     assert asked_wait({}) is None
+    for odd in ("Mon, 01 Jan 99999999999999 00:00:00 GMT", "Mon, 01 Jan 9999 23:59:59 -9959", "1 2 3", "\u0661\u00b2"):
+        assert asked_wait({"retry-after": odd}) is None or odd.endswith("-9959")
     assert 8 < (asked_wait({"retry-after": formatdate(time.time() + 10, usegmt=True)}) or 0) <= 10
     assert asked_wait({"retry-after": formatdate(0, usegmt=True)}) == 0
 
@@ -262,6 +265,67 @@ def test_no_credentials_in_the_address(tmp_path: Path, url: str) -> None:
     with pytest.raises(UserError, match="leave credentials to OPENAI_API_KEY") as raised:
         door_to(tmp_path, url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1/v1",
+        "http://localhost:abc/v1",
+        "http://localhost:99999/v1",
+        "http://",
+        "http:///v1",
+        "https://exa mple/v1",
+        "https://exa\nmple/v1",
+        "http://a..b/v1",
+    ],
+)
+def test_an_address_that_is_none_is_one_line_before_any_call(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError) as raised:
+        door_to(tmp_path, url)
+    told = str(raised.value)
+    assert "`llm.base_url`" in told and repr(" ".join(url.split())) in told and "set it to one as in" in told
+    assert "\n" not in told and raised.value.__context__ is None
+
+
+def test_an_address_that_is_none_hides_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"llm.base_url") as raised:
+        door_to(tmp_path, "http://me:secret@[::1/v1")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "https://api.openai.com/v1/", "http://my_host/v1"])
+def test_addresses_that_are_some(url: str) -> None:
+    assert OpenAIProvider(llm_of(url)).endpoint.url == url.rstrip("/")
+
+
+def test_an_estimate_learns_from_texts_in_any_script_and_not_from_pictures(tmp_path: Path) -> None:
+    """The server counts a token a byte, so the learned estimate is its count but for the JSON around the texts."""
+    hindi = question("\u0928\u092e\u0938\u094d\u0924\u0947 " * 300)
+    picture = question(task="caption", prompt=load_prompt("caption_photo"), image=b"\x89PNG")
+
+    def respond(body: dict, number: int) -> Response:
+        answer = completion("x", body=body)
+        if not isinstance(body["messages"][-1]["content"], str):
+            answer["usage"]["prompt_tokens"] = 90_000
+        return Response(body=answer)
+
+    with Server(respond) as server:
+        door_to(tmp_path, server.url).ask([hindi, picture], "test")
+        estimate = door_to(tmp_path, server.url).provider.estimate(hindi)
+        told = [read for read, _ in server.usage if read < 90_000]
+    assert estimate.input_tokens == pytest.approx(told[0], abs=1)
+
+
+def test_a_budget_for_many_calls_at_once_is_quick() -> None:
+    purse = Purse(llm_of("http://127.0.0.1:1/v1", budget__dollars=10.0).budget)
+    start = time.monotonic()
+    tickets = [purse.reserve_now(Cost(1, 100, 0.0001)) for _ in range(50_000)]
+    assert None not in tickets and purse.reserve_now(Cost(1, 100, 6.0)) is None
+    for ticket in tickets:
+        purse.settle(ticket or 0, Cost(1, 10, 0.00001))
+    assert purse.spent.calls == 50_000 and purse.reserve_now(Cost(1, 100, 9.0)) is not None
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("secret", ["sk-canary\nsecond", "sk-canary\u00e9"])

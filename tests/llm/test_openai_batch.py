@@ -1,5 +1,6 @@
 """The Batch API over a real socket, also where a run is interrupted."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,59 @@ def test_a_batch_that_is_gone_is_asked_anew(tmp_path: Path, monkeypatch: pytest.
         assert len(door.ledger.batches(server.url)) == 1
         server.batches.clear()
         assert isinstance(door_to(tmp_path, server.url, batch=True).ask([question("x")], "test")[0], Answer)
+
+
+def test_a_batch_is_asked_anew_only_when_it_is_gone_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 404 that passes, and one of something else, cost no paid answer."""
+    with Server() as server:
+        door = door_to(tmp_path, server.url, batch=True)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(openai_batch.BatchRun, "_ended", interrupted)
+            door.ask([question("x")], "test")
+        api, missing = server._batch_api, ["/v1/files/batch-0-out/content"]
+
+        def some_missing(handler: Any, body: Any) -> Response:
+            if handler.path in missing:
+                return failure(404, "not now")
+            return api(handler, body)
+
+        server._batch_api = some_missing  # type: ignore[method-assign]
+        with pytest.raises(UserError, match=r"refuses \(HTTP 404: not now\).*`llm.batch` to false"):
+            door_to(tmp_path, server.url, batch=True).ask([question("x")], "test")
+        assert len(door.ledger.batches(server.url)) == 1
+        missing[:] = ["/v1/batches/batch-0"]
+        monkeypatch.setattr(openai_batch.time, "sleep", lambda _: missing.clear())
+        assert isinstance(door_to(tmp_path, server.url, batch=True).ask([question("x")], "test")[0], Answer)
+        assert posts(server, "/v1/batches") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"error": "boom"}, "HTTP None: boom"),
+        ({"response": "x"}, "no answer in its batch"),
+        ({"response": {"status_code": 500, "body": "oops"}}, "no answer in its batch"),
+        ({"response": {"status_code": 400, "body": {"error": ["a"]}}}, "HTTP 400: ['a']"),
+        ({"response": {"status_code": 200, "body": "oops"}}, "the answer is no chat completion"),
+        ({"response": {"status_code": 200, "body": {"choices": "x"}}}, "the answer is no chat completion"),
+        ({"custom_id": ["a"]}, "its batch completed, without an entry for it"),
+        ("x", "its batch completed, without an entry for it"),
+    ],
+)
+def test_an_odd_line_fails_its_question_alone(tmp_path: Path, line: Any, reason: str) -> None:
+    with Server() as server:
+        finish = server._finish
+
+        def odd(batch: dict[str, Any]) -> None:
+            finish(batch)
+            first, *rest = server.files["batch-0-out"].splitlines()
+            told = {"custom_id": json.loads(first)["custom_id"], **line} if isinstance(line, dict) else line
+            server.files["batch-0-out"] = b"\n".join([json.dumps(told).encode(), *rest])
+
+        server._finish = odd  # type: ignore[method-assign]
+        bad, good = door_to(tmp_path, server.url, batch=True).ask(questions(2), "test")
+    assert isinstance(bad, Failed) and bad.reason == reason
+    assert isinstance(good, Answer)
 
 
 def test_a_failed_batch_says_why(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_source_without_photos(tmp_path: Path, model: str, name: str) -> None:
     network = build(small_params(model), encoding)
     made = TrainedRecommender(network, encoding, (0.5, 0.5), "s", "f", small_params(model))
     said = made.probabilities(columns)
-    assert len(np.unique(said)) > 30
+    assert len(np.unique(said)) > 10
     made.save(tmp_path / "model")
     assert TrainedRecommender.load(tmp_path / "model").probabilities(columns).tobytes() == said.tobytes()
 

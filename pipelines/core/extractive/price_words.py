@@ -20,7 +20,7 @@ from math import fsum
 
 from pipelines.core.extractive.lexicons import lexicon
 from pipelines.core.extractive.sentences import split_sentences
-from pipelines.core.extractive.words import Phrases, Words, words_of
+from pipelines.core.extractive.words import Phrases, Words, beginning, words_of
 
 OVERPRICED, FAIR, CHEAP = "overpriced", "fair", "cheap"
 WORTH, WORTHLESS = "worth", "worthless"  # fair and overpriced, where it is of prices
@@ -33,7 +33,7 @@ LEVELS = {"high": OVERPRICED, "right": FAIR, "low": CHEAP}
 
 NEGATION_REACH = 4  # words between a negation and what it negates
 LEVEL_REACH = 4  # words between a price and what it is: `prices here are quite high`
-CLAUSE = re.compile(r"[,;:()\[\]!?.]+\s|\s[-–—]+\s")
+CLAUSE = re.compile(r"(?<![,;:()\[\]!?.])[,;:()\[\]!?.]+\s|\s[-–—]+\s")
 TURN = re.compile(r"(?<!anything )\b(but|however|yet|still|nevertheless|nonetheless)\b", re.IGNORECASE)
 MODALS = frozenset(words_of("could should can must may might need wish hope would"))
 MODAL_REACH = 5
@@ -68,9 +68,13 @@ def price_tag(texts: Sequence[str]) -> str:
     return OVERPRICED if mean >= round(STRONG, 9) else CHEAP if mean <= -round(STRONG, 9) else FAIR
 
 
-@lru_cache(maxsize=65536)
 def prices_said(text: str) -> tuple[str, ...]:
-    """The tags of those sentences of `text` that say something, in order."""
+    """The tags of those sentences of the beginning of `text` that say something, in order."""
+    return _prices_said(beginning(text))
+
+
+@lru_cache(maxsize=65536)
+def _prices_said(text: str) -> tuple[str, ...]:
     tags: list[str] = []
     for sentence in split_sentences(text):
         cues = _cues(sentence)

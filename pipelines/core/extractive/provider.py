@@ -4,8 +4,10 @@ Summaries are sentences of the reviews, tags are read off lexicons. A question's
 alone, to the bit, whatever is asked beside it.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,20 +16,22 @@ from pipelines.core.encoders import TextEncoder
 from pipelines.core.extractive.extracts import MOST_SENTENCES, extract, sentences_of
 from pipelines.core.extractive.lexicons import lexicons_sha256
 from pipelines.core.extractive.price_words import price_tag
-from pipelines.core.extractive.sentences import split_sentences
+from pipelines.core.extractive.sentences import MOST_LETTERS, split_sentences
 from pipelines.core.extractive.type_names import SAYS_NOTHING, name_of, nearest_types
 from pipelines.core.extractive.type_words import types_of
+from pipelines.core.extractive.words import beginning
 from pipelines.core.questions import Estimate, Failure, Question, Reply
 from pipelines.core.vector_cache import Vectors
 from pipelines.core.vocabulary import MOST_SUBTYPES, restaurant_types
 
-VERSION = 1  # of the algorithm: raise it with any change that may change an answer
+VERSION = 2  # of the algorithm: raise it with any change that may change an answer
 MODEL = f"extractive/{VERSION}"
 MOST_EMBEDDED = 50_000  # sentences whose vectors are held at once (80 MB)
 
 
 class ExtractiveProvider:
     name = "extractive"
+    kept_together = 500  # answers that the ledger may keep in one transaction: what an interruption loses costs nothing
 
     def __init__(self, encoder: TextEncoder, words: int, similarity: float):
         """`words`: of a summary, about. `similarity`: how near a sentence must be to a type's name to speak for it."""
@@ -45,7 +49,8 @@ class ExtractiveProvider:
             "lexicons": lexicons_sha256(),
             "task": question.task,
             "prompt": question.prompt.name,
-            "texts": list(question.texts),
+            # Not the texts: the ledger would hold all reviews again and again, of answers that cost nothing.
+            "texts_sha256": hashlib.sha256(json.dumps(list(question.texts)).encode()).hexdigest(),
             **parameter,
         }
 
@@ -98,7 +103,8 @@ class ExtractiveProvider:
         sentences = sentences_of(question.texts)
         text = extract(sentences, _stacked(sentences, known), self.words) if sentences else ""
         # Texts without a letter (emojis, stars) say what they say.
-        return text or " ".join(" ".join(question.texts).split()[: self.words])
+        words = (word[:MOST_LETTERS] for text in question.texts for word in beginning(text).split())
+        return text or " ".join(islice(words, self.words))
 
     def _tags(self, question: Question, known: dict[str, Vectors]) -> str:
         types = types_of(question.texts)

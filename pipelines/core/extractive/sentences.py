@@ -1,11 +1,17 @@
-"""A stranger's text to readable sentences: what real reviews do to spaces, full stops, lists and emojis is undone."""
+"""A stranger's text to readable sentences: what real reviews do to spaces, full stops, lists and emojis is undone.
+
+Of one text the beginning is read (`words.MOST_READ` characters), in time that grows as its length does.
+"""
 
 import re
 import unicodedata
 from functools import lru_cache
 
+from pipelines.core.extractive.words import beginning, normalized
+
 MOST_WORDS = 40  # of a sentence; what runs on is cut at its clauses
 MOST_LETTERS = 60  # of a word; longer ones are no words
+FEWEST_CUT = 4  # words on either side of a clause that is cut off
 ENDS = ".!?…"
 
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
@@ -19,8 +25,13 @@ ABBREVIATIONS = TITLES | UNITS | {"vs", "etc", "eg", "ie", "e.g", "i.e", "a.m", 
 DOMAINS = frozenset(["com", "in", "org", "net", "co", "fit", "io", "uk", "us", "info", "html", "www"])
 # Runs of end marks, with closing quotes and brackets.
 MARKS = re.compile(r"[.!?…]+[\"'”’)\]]*")
+AT_EMOJIS = re.compile(r"\x00\s*(?=[^\W\d_a-z]|\x00)")
+LAST_WORD = re.compile(r"[\w.]*$")
+LETTERS = re.compile(r"[^\W\d_]+")
+FOLLOWING = re.compile(r"\s*(\S?)")
 LEADING = re.compile(r"^\W*?(?=[\"“‘'(@#$€£₹]?\w)")
-TRAILING = re.compile(r"[\s,;:(*{&/+~•#@_|<>=·-]+$|\s[\[–—]+$")
+# A run of marks is looked at once, from its start: the time would grow with its square.
+TRAILING = re.compile(r"(?<![\s,;:(*{&/+~•#@_|<>=·-])[\s,;:(*{&/+~•#@_|<>=·-]+$|\s[\[–—]+$")
 CLAUSES = (
     re.compile(r"(?<=[;:])\s+|\s+[-–—]+\s+"),
     re.compile(r"(?<=,)\s+"),
@@ -28,12 +39,16 @@ CLAUSES = (
 )
 
 
-@lru_cache(maxsize=65536)
 def split_sentences(text: str) -> tuple[str, ...]:
-    """The sentences of `text`: of at most MOST_WORDS words, each on one line, without bullets and emojis, with an end.
+    """The sentences of the beginning of `text`: of at most MOST_WORDS words, without bullets and emojis, with an end.
 
-    Nothing that holds no letter is a sentence, so a text of emojis alone has none.
+    Each is on one line. Nothing that holds no letter is a sentence, so a text of emojis alone has none.
     """
+    return _split(beginning(text))
+
+
+@lru_cache(maxsize=65536)
+def _split(text: str) -> tuple[str, ...]:
     found = []
     for line in _lines(_clean(text)):
         for piece in _at_marks(BULLET.sub("", line)):
@@ -50,7 +65,7 @@ def word_count(sentence: str) -> int:
 
 
 def _clean(text: str) -> str:
-    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
+    text = normalized("NFC", text.encode("utf-8", "replace").decode())
     text = INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n"))
     text = "\n".join(line if line.isprintable() else _printable(line) for line in text.split("\n"))
     text = SMILEY.sub(" \x00 ", text.replace("\ufffd", " "))
@@ -86,49 +101,62 @@ def _at_marks(line: str) -> list[str]:
             pieces.append(line[start : match.end()])
             start = match.end()
     pieces.append(line[start:])
-    return [part for piece in pieces for part in re.split(r"\x00\s*(?=[^\W\d_a-z]|\x00)", piece)]
+    return [part for piece in pieces for part in AT_EMOJIS.split(piece)]
 
 
 def _ends(line: str, match: re.Match[str]) -> bool:
-    before, after = line[: match.start()], line[match.end() :]
-    word = re.search(r"[\w.]*$", before)
-    last = word.group().lower() if word else ""
-    if not after.strip():
+    """Looks around the mark alone: a line may hold thousands."""
+    end = match.end()
+    following = FOLLOWING.match(line, end)
+    first = following.group(1) if following else ""
+    if not first:
         return True
+    word = LAST_WORD.search(line[max(0, match.start() - MOST_LETTERS) : match.start()])
+    last = word.group().lower() if word else ""
     if match.group()[:1] == "." and len(match.group().rstrip("\"'”’)]")) == 1:
-        if last in ABBREVIATIONS or (len(last) == 1 and last.isalpha() and last != "i" and not after[0].isspace()):
+        if last in ABBREVIATIONS or (len(last) == 1 and last.isalpha() and last != "i" and not line[end].isspace()):
             # `approx. 20`, `Rs.500`, `U.S`; but `etc. The` ends
-            return last == "etc" and after.lstrip()[:1].isupper()
-        if last[-1:].isdigit() and after[0].isdigit():
+            return last == "etc" and first.isupper()
+        if last[-1:].isdigit() and line[end].isdigit():
             return False
-        following = re.match(r"[^\W\d_]+", after)
-        if following and following.group().lower() in DOMAINS:
+        letters = LETTERS.match(line, end)
+        if letters and letters.group().lower() in DOMAINS:
             return False
-        if after[0].isspace() and after.lstrip()[:1].islower() and len(last) <= 1:
+        if line[end].isspace() and first.islower() and len(last) <= 1:
             return False
-    return after[0].isspace() or after[0] == "\x00" or after[0].isalpha() or after[0].isdigit()
+    return line[end].isspace() or line[end] == "\x00" or line[end].isalpha() or line[end].isdigit()
 
 
-def _cut(words: list[str], level: int = 0) -> list[str]:
+def _cut(words: list[str]) -> list[str]:
     """Words to pieces of at most MOST_WORDS: at the clause nearest to the middle, else hard."""
-    words = [word for word in words if len(word) <= MOST_LETTERS]
-    if len(words) <= MOST_WORDS:
-        return [" ".join(words)]
-    text = " ".join(words)
+    pieces: list[str] = []
+    waiting = [[word for word in words if len(word) <= MOST_LETTERS]]  # the next one last
+    while waiting:
+        words = waiting.pop()
+        text = " ".join(words)
+        cut = _clause_in(text) if len(words) > MOST_WORDS else None
+        if cut is not None:
+            waiting += [text[cut.end() :].split(), text[: cut.start()].split()]
+        else:
+            pieces += [" ".join(words[at : at + MOST_WORDS]) for at in range(0, max(1, len(words)), MOST_WORDS)]
+    return pieces
+
+
+def _clause_in(text: str) -> re.Match[str] | None:
+    """Where to cut words between single spaces: of the first kind of clause that leaves enough on either side."""
+    spaces = text.count(" ")
     for clause in CLAUSES:
-        cuts = [
-            match
-            for match in clause.finditer(text)
-            if min(_count(text[: match.start()]), _count(text[match.end() :])) >= 4
-        ]
+        cuts = []
+        before = place = 0  # spaces in text[:place]
+        for match in clause.finditer(text):
+            before += text.count(" ", place, match.start())
+            place = match.start()
+            after = spaces - before - text.count(" ", place, match.end())
+            if min(before, after) + 1 >= FEWEST_CUT:
+                cuts.append(match)
         if cuts:
-            middle = min(cuts, key=lambda match: abs(match.start() - len(text) / 2))
-            return _cut(text[: middle.start()].split()) + _cut(text[middle.end() :].split())
-    return [" ".join(words[:MOST_WORDS]), *_cut(words[MOST_WORDS:])]
-
-
-def _count(text: str) -> int:
-    return len(text.split())
+            return min(cuts, key=lambda match: abs(match.start() - len(text) / 2))
+    return None
 
 
 def _finished(piece: str) -> str:
@@ -138,7 +166,7 @@ def _finished(piece: str) -> str:
     text = re.sub(r"\s+([,;:.!?…])", r"\1", text)
     text = re.sub(r"([!?])[.!?…]+", r"\1", text)
     text = re.sub(r"\.{2,}|…", "...", text)
-    text = re.sub(r"\.{2,}$", ".", text)
+    text = re.sub(r"(?<!\.)\.{2,}$", ".", text)
     text = re.sub(r",{2,}", ",", text)
     if not any(letter.isalpha() for letter in text):
         return ""

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from math import fsum
 
 from pipelines.core.extractive.lexicons import lexicon
-from pipelines.core.extractive.words import Phrases, words_of
+from pipelines.core.extractive.words import Phrases, beginning, words_of
 
 WEAK = 0.4  # the weight of a type that every kitchen may have a dish of
 IMPLIED = 0.5  # of a type's weight goes to the types that it implies
@@ -33,13 +33,18 @@ def types_of(texts: Sequence[str]) -> list[str]:
     return sorted(kept, key=lambda kind: (-summed[kind], kind))
 
 
-@lru_cache(maxsize=65536)
 def types_said(text: str) -> tuple[tuple[str, float], ...]:
-    """(type, weight), sorted: how often it is spoken for, damped so that no text says more than 1: 1 - 2^-mentions.
+    """(type, weight) of the beginning of `text`, sorted: how often it is spoken for, damped: 1 - 2^-mentions.
 
-    Weak types weigh WEAK of that: every kitchen may serve a soup. A word right after a denial (`no sushi`, `not Thai`)
-    speaks for nothing. An implied type weighs at least IMPLIED as much as what implies it.
+    So no text says more than 1. Weak types weigh WEAK of that: every kitchen may serve a soup. A word right after a
+    denial (`no sushi`, `not Thai`) speaks for nothing. An implied type weighs at least IMPLIED as much as what implies
+    it.
     """
+    return _types_said(beginning(text))
+
+
+@lru_cache(maxsize=65536)
+def _types_said(text: str) -> tuple[tuple[str, float], ...]:
     words = words_of(text)
     mentions: Counter[str] = Counter()
     for start, _, name in _phrases().within(words):

@@ -3,19 +3,38 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 WORD = re.compile(r"[^\W_]+")
 APOSTROPHES = re.compile(r"(?<=\w)['’`´](?=\w)")
 KEEP_S = ("ss", "us", "is")
+MOST_READ = 20_000  # characters of one text: reviews have up to 5,000, and one stranger shall not hold up all others
+BLOCK = re.compile(r"\S{1,500}")
 
 Words = tuple[str, ...]
+
+
+def beginning(text: str) -> str:
+    """What is read of a text: its first MOST_READ characters, up to a space, blanks before them left out."""
+    if len(text) <= MOST_READ:
+        return text
+    text = text.lstrip()
+    # The last word may be cut in two: it is left out, unless there is no other.
+    return text if len(text) <= MOST_READ else text[:MOST_READ].rsplit(maxsplit=1)[0]
+
+
+def normalized(form: Literal["NFC", "NFKD"], text: str) -> str:
+    """Word by word, and words of over 500 characters in blocks: ordering n accents of one letter takes n² steps."""
+    if text.isascii() or len(text) <= 500:
+        return unicodedata.normalize(form, text)
+    return BLOCK.sub(lambda block: unicodedata.normalize(form, block.group()), text)
 
 
 def words_of(text: str) -> Words:
     """Lower case, without accents, apostrophes and a plural's s: `Crêpes & po'boys` is crepe, and, poboy."""
     plain = text.lower()
     if not plain.isascii():
-        plain = "".join(part for part in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(part))
+        plain = "".join(part for part in normalized("NFKD", plain) if not unicodedata.combining(part))
     found = WORD.findall(APOSTROPHES.sub("", plain.replace("&", " and ")))
     return tuple("and" if word == "n" else singular(word) for word in found)  # `fish n chips`
 

@@ -28,26 +28,34 @@ MOST_REQUESTS, MOST_BYTES = 50_000, 100 * 2**20  # of one file; OpenAI takes 200
 LOOK_BACK = 1000  # batches of the account that are looked through for one whose creation was interrupted
 
 
+class Gone(NotFound):
+    """The endpoint knows a remembered batch no more."""
+
+
 class BatchRun:
     def __init__(self, provider: "OpenAIProvider", ledger: Ledger):
         self.provider = provider
         self.endpoint = provider.endpoint
         self.ledger = ledger
         self._aside: dict[str, int] = {}  # key -> what is set aside for it in this run's budget
-        self._bodies: dict[str, dict[str, Any]] = {}
+        self._questions: dict[str, Question] = {}  # by key
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | Failure]]:
         """First from batches that an earlier run left, then from new ones, one after the other."""
         waiting = {key_of(self.provider, question): index for index, question in enumerate(questions)}
-        self._bodies = {key: body_of(questions[index], self.provider.llm) for key, index in waiting.items()}
+        self._questions = {key: questions[index] for key, index in waiting.items()}
         for batch in self.ledger.batches(self.endpoint.url):
             if waiting.keys() & set(batch.keys):
                 try:
                     yield from self._collected(self._created(batch, maybe=True), waiting)
-                except NotFound:
+                except Gone:
                     self.ledger.forget_batch(batch)
         while waiting:
             yield from self._collected(self._created(self._uploaded(waiting), maybe=False), waiting)
+
+    def _body(self, key: str) -> dict[str, Any]:
+        """Made when it is needed: those of all questions would fill the memory."""
+        return body_of(self._questions[key], self.provider.llm)
 
     def _uploaded(self, waiting: dict[str, int]) -> Batch:
         """As many of the questions as one file and the budget take, uploaded."""
@@ -55,11 +63,12 @@ class BatchRun:
         keys: list[str] = []
         size = 0
         for key in waiting:
-            request = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self._bodies[key]}
+            body = self._body(key)
+            request = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
             line = json.dumps(request).encode() + b"\n"
             if keys and (len(keys) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
                 break
-            most = self.provider.most(self._bodies[key])
+            most = self.provider.most(body)
             ticket = self.provider.purse.reserve_now(most)
             if ticket is None and not keys:
                 raise self.provider.stop_of(self.provider.purse.reached(most), len(waiting))
@@ -110,7 +119,7 @@ class BatchRun:
 
         The batch is forgotten when all of its questions have been.
         """
-        mine = [key for key in batch.keys if key in waiting]
+        mine = {key: None for key in batch.keys if key in waiting}  # in their order
         ended = self._ended(batch)
         problems = [error.message for error in (ended.errors.data or [])] if ended.errors else []
         reason = f"its batch {ended.status}" + (f": {problems[0]}" if problems else "")
@@ -138,11 +147,21 @@ class BatchRun:
             file=sys.stderr,
         )
         while True:
-            now = self._patiently(lambda: self.endpoint.client.batches.retrieve(name))
+            now = self._retrieved(name)
             if now.status in ENDED:
                 return now
             time.sleep(wait)
             wait = min(LONGEST_POLL_S, wait * 1.5)
+
+    def _retrieved(self, name: str) -> Any:
+        """A batch as it is now. Gone, if it is not there and not there a little later either: it is paid for."""
+        for wait in (FIRST_POLL_S, 0):
+            try:
+                return self._retried(lambda: self.endpoint.client.batches.retrieve(name))
+            except NotFound as error:
+                told = str(error), error.reason
+            time.sleep(wait)
+        raise Gone(*told)
 
     def _outcomes(self, file: str | None) -> Iterator[tuple[str, Reply | Failure]]:
         if file is None:
@@ -150,27 +169,26 @@ class BatchRun:
         content = self._patiently(lambda: self.endpoint.client.files.content(file).content)
         for line in content.split(b"\n"):
             entry = self.endpoint.parsed(line) if line.strip() else None
-            if entry is not None and entry.get("custom_id") in self._bodies:
-                key = entry["custom_id"]
+            key = entry.get("custom_id") if entry is not None else None
+            if entry is not None and isinstance(key, str) and key in self._questions:
                 yield key, self._outcome(key, entry)
 
     def _outcome(self, key: str, entry: dict[str, Any]) -> Reply | Failure:
-        response = entry.get("response") or {}
+        response = _object(entry.get("response"))
         if response.get("status_code") == 200:
             try:
-                reply = self.provider.reply_of(response.get("body"), self._bodies[key])
+                reply = self.provider.reply_of(response.get("body"), self._body(key))
             except TryAgain as error:
                 self._settle(key, None)
                 return Failure(str(error))
-            self._settle(key, self.provider.actual_of(reply, self._bodies[key]))
+            self._settle(key, self.provider.actual_of(reply, self._body(key)))
             return reply
         self._settle(key, Cost(calls=1))
-        told = entry.get("error") or (response.get("body") or {}).get("error") or {}
-        return Failure(
-            f"HTTP {response.get('status_code')}: {told.get('message') or told.get('code')}"
-            if told
-            else "no answer in its batch"
-        )
+        told = entry.get("error") or _object(response.get("body")).get("error")
+        if not told:
+            return Failure("no answer in its batch")
+        words = _object(told).get("message") or _object(told).get("code") or told
+        return Failure(f"HTTP {response.get('status_code')}: {words}")
 
     def _settle(self, key: str, actual: Cost | None) -> None:
         ticket = self._aside.pop(key, None)  # none where an earlier run paid
@@ -183,9 +201,19 @@ class BatchRun:
         The batch goes on, and the next run asks for it.
         """
         try:
-            return self.provider.patiently(lambda: self.endpoint.tried(call), threading.Event())
+            return self._retried(call)
+        except NotFound as error:
+            refusal = error.reason
         except Refused as error:
             refusal = str(error)
         raise UserError(
             f"{self.endpoint.url}: the Batch API refuses ({refusal}); run again later, or set `llm.batch` to false"
         )
+
+    def _retried(self, call: Callable[[], T]) -> T:
+        return self.provider.patiently(lambda: self.endpoint.tried(call), threading.Event())
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """What should be a JSON object, or an empty one: a line may hold anything."""
+    return value if isinstance(value, dict) else {}

@@ -27,6 +27,9 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.calls + other.calls, self.tokens + other.tokens, self.dollars + other.dollars)
 
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.calls - other.calls, self.tokens - other.tokens, self.dollars - other.dollars)
+
     def __str__(self) -> str:
         return f"{self.calls:,} calls, {self.tokens:,} tokens, ${self.dollars:.4f}"
 
@@ -46,6 +49,7 @@ class Purse:
         self.budget = budget
         self.spent = Cost()
         self._aside: dict[int, Cost] = {}  # reservation -> the most it can cost
+        self._aside_in_all = Cost()  # kept, since a batch sets 50,000 aside
         self._tickets = 0
         self._changed = threading.Condition()
         self._stopped = False
@@ -79,12 +83,14 @@ class Purse:
             return None
         self._tickets += 1
         self._aside[self._tickets] = most
+        self._aside_in_all += most
         return self._tickets
 
     def settle(self, ticket: int, actual: Cost | None) -> None:
         """`actual` None: unknown, so all that was set aside counts as spent."""
         with self._changed:
             most = self._aside.pop(ticket)
+            self._aside_in_all = self._aside_in_all - most if self._aside else Cost()  # no rounding stays behind
             self.spent += most if actual is None else actual
             self._changed.notify_all()
 
@@ -99,7 +105,7 @@ class Purse:
             self._stopped = False
 
     def _exceeded_by(self, most: Cost) -> str | None:
-        after = sum(self._aside.values(), self.spent) + most
+        after = self.spent + self._aside_in_all + most
         for name in ("calls", "tokens", "dollars"):
             limit = getattr(self.budget, name)
             if limit is not None and getattr(after, name) > limit:

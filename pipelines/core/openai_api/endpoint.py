@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 import openai
@@ -57,12 +57,16 @@ class Refused(Exception):
 
 
 class NotFound(UserError):
-    """The endpoint knows no such thing, or no such path."""
+    """The endpoint knows no such thing, or no such path. `reason`: in its own words."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 class Endpoint:
     def __init__(self, llm: Llm):
-        parts = urlsplit(llm.base_url)
+        parts = _parts(llm.base_url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise UserError(
                 f"params.yaml: `llm.base_url` names {parts.hostname} with more than a path; leave credentials to {KEY}"
@@ -123,28 +127,30 @@ class Endpoint:
         return value if isinstance(value, dict) else None
 
     def tried(self, call: Callable[[], T]) -> T:
-        """The call's result, or what its exception means. Ours are raised outside of `except`.
+        """The call's result, or what its exception means.
 
-        The library's carry the request, and so the key.
+        The library's exceptions carry the request, and so the key: ours, and our bugs, are raised outside of `except`,
+        lest those hang on them.
         """
-        problem: Exception
+        caught: Exception
         try:
             return call()
-        except openai.APIStatusError as error:
-            problem = self._of_status(error)
-        except openai.APITimeoutError:
-            problem = TryAgain(f"no answer within {self.llm.limits.timeout_s:g} s", billed=True)
-        except openai.APIConnectionError as error:
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            caught = error
+        raise self._meaning(caught)
+
+    def _meaning(self, error: Exception) -> Exception:
+        if isinstance(error, openai.APIStatusError):
+            return self._of_status(error)
+        if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
+            return TryAgain(f"no answer within {self.llm.limits.timeout_s:g} s", billed=True)
+        if isinstance(error, openai.APIConnectionError):
             gone = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
             cause = self.scrubbed(str(error.__cause__ or error))
-            problem = TryAgain(f"the connection broke ({one_line(cause)})", billed=not gone, gone=gone)
-        except httpx2.TimeoutException:
-            problem = TryAgain(f"no answer within {self.llm.limits.timeout_s:g} s", billed=True)
-        except httpx2.HTTPError as error:
-            problem = TryAgain(f"the connection broke ({one_line(self.scrubbed(str(error)))})", billed=True)
-        except openai.OpenAIError as error:
-            problem = TryAgain(one_line(self.scrubbed(str(error))), billed=True)
-        raise problem
+            return TryAgain(f"the connection broke ({one_line(cause)})", billed=not gone, gone=gone)
+        if isinstance(error, httpx2.HTTPError):
+            return TryAgain(f"the connection broke ({one_line(self.scrubbed(str(error)))})", billed=True)
+        return TryAgain(one_line(self.scrubbed(str(error))), billed=True)
 
     def scrubbed(self, text: str) -> str:
         return text.replace(self._secret, "***") if len(self._secret) >= SHORTEST_SECRET else text
@@ -160,9 +166,10 @@ class Endpoint:
         if status == 404:
             return NotFound(
                 f"{self.url}: not found ({reason}); "
-                f"set `llm.base_url` and `llm.model` {self.llm.model!r} to what there is"
+                f"set `llm.base_url` and `llm.model` {self.llm.model!r} to what there is",
+                reason,
             )
-        if {body.get("code"), body.get("type")} & NO_MONEY:
+        if {str(body.get("code")), str(body.get("type"))} & NO_MONEY:
             return UserError(f"{self.url}: the account has no credit left ({reason}); add some and run again: {KEPT}")
         if status in (408, 409, 429) or status >= 500:
             return TryAgain(reason, wait=asked_wait(error.response.headers))
@@ -172,6 +179,22 @@ class Endpoint:
                 f"params.yaml: {self.url} refuses the parameter `{param}` ({reason}); change or unset it under `llm`"
             )
         return Refused(reason)
+
+
+def _parts(address: str) -> SplitResult:
+    """Of an address that a request can go to; else UserError."""
+    try:
+        parts = urlsplit(address)
+        httpx2.URL(address)
+        host = (parts.hostname or "").encode("idna")  # as the look-up of a name will
+        if parts.scheme in ("http", "https") and host and parts.port != 0 and not any(map(str.isspace, address)):
+            return parts
+    except (ValueError, httpx2.InvalidURL):
+        pass  # told below, outside of `except`
+    shown = repr(one_line(address)) if not set("@?#") & set(address) else "its value"  # which may hold a password
+    raise UserError(
+        f"params.yaml: `llm.base_url`: {shown} is no address of an endpoint; set it to one as in http://127.0.0.1:8000/v1"
+    )
 
 
 def _finite(number: str) -> float | str:

@@ -15,7 +15,14 @@ from pipelines.core.errors import UserError
 from pipelines.core.ledger import Ledger
 from pipelines.core.openai_api.call_limits import BudgetReached, Cost, Pace, Purse, Stopped, cost
 from pipelines.core.openai_api.endpoint import KEPT, Endpoint, Refused, TryAgain
-from pipelines.core.openai_api.requests import body_of, identity_of, likely_input, most_input, room_of
+from pipelines.core.openai_api.requests import (
+    body_of,
+    bytes_without_pictures,
+    identity_of,
+    likely_input,
+    most_input,
+    room_of,
+)
 from pipelines.core.openai_api.retry_waits import next_wait
 from pipelines.core.params import Llm
 from pipelines.core.questions import Estimate, Failure, Question, Reply, key_of
@@ -28,6 +35,7 @@ WORN_OUT = 20  # so many questions in a row without an answer after all their re
 
 class OpenAIProvider:
     name = "openai"
+    kept_together = 1  # each is paid for
 
     def __init__(self, llm: Llm, ledger: Ledger | None = None):
         """`ledger` remembers running batches and what tokens a text turned out to be; `llm.batch` needs it."""
@@ -52,7 +60,9 @@ class OpenAIProvider:
 
     @cached_property
     def _tokens_a_byte(self) -> float | None:
-        return self._ledger.tokens_a_byte(self.name, self.llm.model) if self._ledger else None
+        if self._ledger is None:
+            return None
+        return self._ledger.tokens_a_byte(self.name, lambda asked: bytes_without_pictures(asked, self.llm.model))
 
     def estimate(self, question: Question) -> Estimate:
         """Input by what this model reported so far, where it did; output at most."""

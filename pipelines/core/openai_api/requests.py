@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,6 +69,12 @@ def likely_input(body: dict[str, Any]) -> int:
 def most_input(body: dict[str, Any]) -> int:
     """Input tokens at most: the bytes of the request's JSON, since no token of a byte-level vocabulary is shorter."""
     return OVERHEAD_TOKENS + _images(body) * IMAGE_TOKENS + len(_text(body).encode())
+
+
+def bytes_without_pictures(identity: Mapping[str, Any], model: str) -> int:
+    """Of a request to `model` without a picture what `most_input` says of it; 0 for every other request."""
+    body = identity["body"]
+    return most_input(body) if body["model"] == model and not _images(body) else 0
 
 
 def _messages(question: Question) -> list[dict[str, Any]]:

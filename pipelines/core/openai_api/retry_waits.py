@@ -26,10 +26,10 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         instant = parsedate_to_datetime(told)
-    except ValueError:
+        # an HTTP date has whole seconds and is GMT, whether or not it says so
+        return max(0.0, (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() - time.time())
+    except (ValueError, OverflowError, TypeError):
         return None
-    # an HTTP date has whole seconds and is GMT, whether or not it says so
-    return max(0.0, (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() - time.time())
 
 
 def next_wait(retry: int, asked: float | None, chance: random.Random) -> float:

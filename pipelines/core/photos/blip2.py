@@ -28,6 +28,7 @@ class Blip2Provider:
     """Loaded when the first question comes that the ledger cannot answer."""
 
     name = "blip2"
+    kept_together = 1  # a caption takes longer than a transaction
 
     def __init__(self, checkpoint: str, batch_size: int):
         """`checkpoint`: a folder, or a name on the model hub. UserError where it cannot be had."""
