@@ -64,7 +64,7 @@ def test_the_fingerprint_knows_the_model_and_the_shape(tmp_path):
 
 def test_an_unknown_encoder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="'no/such-model' is neither a folder nor a model that can be had"):
+    with pytest.raises(UserError, match="'no/such-model' is no folder, and cannot be had"):
         TextEncoder("no/such-model", 16, tmp_path)
 
 

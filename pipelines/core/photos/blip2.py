@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from pipelines.core.checkpoints import hub_folder, sha256_of_file
 from pipelines.core.errors import UserError
-from pipelines.core.photos.checkpoints import hub_folder, sha256_of_file
 from pipelines.core.photos.pictures import FORMATS
 from pipelines.core.questions import Estimate, Failure, Prompt, Question, Reply
 

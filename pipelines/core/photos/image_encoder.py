@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipelines.core.checkpoints import hub_file, sha256_of_file
 from pipelines.core.errors import UserError
-from pipelines.core.photos.checkpoints import hub_file, sha256_of_file
 from pipelines.core.photos.pictures import middle_square
 from pipelines.core.vector_cache import VectorCache, Vectors
 

@@ -32,7 +32,7 @@ def _from_hub(get: Callable[[], str], name: str, param: str, remedy: str) -> Pat
         return Path(get())
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         raise UserError(
-            f"{param}: {name!r} cannot be had from the model hub ({type(error).__name__}; HF_HUB_OFFLINE=1 keeps to"
+            f"{param}: {name!r} is no folder, and cannot be had from the model hub ({type(error).__name__}; HF_HUB_OFFLINE=1 keeps to"
             f" what is on this machine); {remedy}"
         ) from None
 
