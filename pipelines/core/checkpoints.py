@@ -13,7 +13,7 @@ def hub_file(name: str, file: str, *, param: str, remedy: str) -> Path:
     """One file of the hub's model `name`, from the hub's cache on this machine or from the hub. UserError else."""
     from huggingface_hub import hf_hub_download
 
-    return _from_hub(lambda: hf_hub_download(name, file), name, param, remedy)
+    return _from_hub(lambda: hf_hub_download(name, file), f"{name!r}", param, remedy)
 
 
 def hub_folder(name: str, *, param: str, remedy: str) -> Path:
@@ -22,17 +22,18 @@ def hub_folder(name: str, *, param: str, remedy: str) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    return _from_hub(lambda: snapshot_download(name, allow_patterns=HUB_FILES), name, param, remedy)
+    what = f"{name!r} is no folder, and"
+    return _from_hub(lambda: snapshot_download(name, allow_patterns=HUB_FILES), what, param, remedy)
 
 
-def _from_hub(get: Callable[[], str], name: str, param: str, remedy: str) -> Path:
+def _from_hub(get: Callable[[], str], what: str, param: str, remedy: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(get())
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         raise UserError(
-            f"{param}: {name!r} is no folder, and cannot be had from the model hub ({type(error).__name__}; HF_HUB_OFFLINE=1 keeps to"
+            f"{param}: {what} cannot be had from the model hub ({type(error).__name__}; HF_HUB_OFFLINE=1 keeps to"
             f" what is on this machine); {remedy}"
         ) from None
 
