@@ -110,7 +110,8 @@ def test_pickled_weights_are_never_opened(tmp_path):
 def test_a_checkpoint_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"^describe_photos.checkpoint: 'no/model' is no folder, and cannot be had .* to dataset$"):
+    said = r"^describe_photos.checkpoint: 'no/model' is no folder, and cannot be had .* to dataset$"
+    with pytest.raises(UserError, match=said):
         Blip2Provider("no/model", 1)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty is no BLIP-2 checkpoint"):
