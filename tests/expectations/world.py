@@ -213,7 +213,7 @@ class World:
     """Good tables under one params.yaml: files, and the same in DuckDB for faults that are rolled back."""
 
     def __init__(self, folder: Path, **changes: Any):
-        self.params: Params = params_with(folder, validate__min_reviews=100, **changes)
+        self.params: Params = params_with(folder, validate__min_reviews=100, validate__none_share=0.95, **changes)
         self.params_file = folder / "params.yaml"
         self.data = folder / "data"
         make_world(self.data, self.params)
