@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
 	@echo "make plan        what language models would be asked, and what that would cost; nothing is spent"
-	@echo "make test        environment, then lint and the fast tests (under five minutes)"
+	@echo "make test        environment, then lint and the fast tests (six minutes)"
 	@echo "make test-all    what takes longer: real data, faults, servers (30 minutes at most)"
 	@echo "make check-data  the Great Expectations suites over the tables that stand in data/"
 	@echo "make lock        resolve requirements.in anew into requirements.lock"
