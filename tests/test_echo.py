@@ -29,7 +29,7 @@ from pipelines.obvious import Rule, may_see
 from tests.llm.server import Response, Server, completion, echo
 from tests.params import ROOT, params_with
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SPLITS = ("train", "validation", "test")
 KEYS = ["review_id", "user_id", "business_id", "event_timestamp", "label"]
 

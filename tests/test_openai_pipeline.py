@@ -118,7 +118,7 @@ def calls_of(cache: Path) -> list[Call]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_the_whole_pipeline_with_a_random_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, cache = copy_repository(tmp_path / "copy"), tmp_path / "cache"
     monkeypatch.setitem(workspace.ENVIRONMENT, "OPENAI_API_KEY", CANARY)

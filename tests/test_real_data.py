@@ -25,7 +25,7 @@ from tests.workspace import SHARED, copy_repository, run_in
 ZOMATO = SHARED / "data" / "zomato"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1500),
+    pytest.mark.timeout(3600),  # two processes that embed on two cores take turns
     pytest.mark.skipif(not ZOMATO.is_dir(), reason="../shared/data/zomato is not there"),
 ]
 SPLITS = ("train", "validation", "test")

@@ -40,7 +40,7 @@ def my_reviews(rows: int = 1500) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_walk_from_a_csv_to_a_ranking(tmp_path):
     work = copy_repository(tmp_path / "copy")
     my_reviews().to_csv(work / "my_reviews.csv", index=False)
