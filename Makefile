@@ -7,9 +7,10 @@ export GX_ANALYTICS_ENABLED := false
 export FEAST_USAGE := False
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup repro plan test test-all lint check-data lock clean
+.PHONY: help setup repro paper plan test test-all lint check-data lock clean
 help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
+	@echo "make paper       the paper's sixty trainings, its tables, and results/report.html: which model is better, and by how much"
 	@echo "make plan        what language models would be asked, and what that would cost; nothing is spent"
 	@echo "make test        environment, then lint and the fast tests (six minutes)"
 	@echo "make test-all    what takes longer: real data, faults, servers (30 minutes at most)"
@@ -30,6 +31,9 @@ $(BIN)/.ready: requirements.lock
 
 repro: setup
 	dvc repro
+
+paper: setup
+	dvc repro pipelines/paper/dvc.yaml
 
 # What it reads is made first: nothing up to `split` asks a model
 plan: setup

@@ -1,6 +1,6 @@
 """What the histories of a user and of a business say in numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
@@ -57,8 +57,13 @@ def recency(newest: np.ndarray, instant: np.ndarray) -> Floats:
     return np.log1p(days)
 
 
-def used_numbers(numbers: Numbers) -> tuple[str, ...]:
-    """The dense columns: the paper's three, or all (a plain mean says nothing beside the shrunk one)."""
+def used_numbers(numbers: Numbers, texts: Collection[str] = ENTITIES) -> tuple[str, ...]:
+    """The dense columns: the paper's three, or all (a plain mean says nothing beside the shrunk one).
+
+    `texts`: the entities of which it is known whether there is any text.
+    """
     if numbers == "paper":
         return PAPER
-    return tuple(f"{entity}_{kind}" for entity in ENTITIES for kind in (*FULL, "has_text"))
+    return tuple(
+        f"{entity}_{kind}" for entity in ENTITIES for kind in (*FULL, *(["has_text"] if entity in texts else []))
+    )

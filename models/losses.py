@@ -30,16 +30,20 @@ def class_weights(counts: Mapping[int, int], kind: ClassWeights) -> tuple[float,
     return raw[0] / sum(raw), raw[1] / sum(raw)
 
 
-def weighted_log_loss(logits: Tensor, labels: Tensor, weights: tuple[float, float]) -> Tensor:
-    """Mean cross-entropy of (B,) logits, each row counted by its label's weight, over the sum of the weights."""
-    of_row = torch.where(labels > 0.5, weights[1], weights[0])
-    return (binary_cross_entropy_with_logits(logits, labels, reduction="none") * of_row).sum() / of_row.sum()
+def weighted_log_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """(M,): each member's mean cross-entropy of logits (M, B), each row counted by its label's weight, over their sum.
+
+    labels (M or 1, B), weights (M, 2) of labels 0 and 1.
+    """
+    of_row = torch.where(labels > 0.5, weights[:, 1:], weights[:, :1])
+    losses = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="none")
+    return (losses * of_row).sum(dim=1) / of_row.sum(dim=1)
 
 
-def unshift(logits: Tensor, weights: tuple[float, float]) -> Tensor:
-    """Logits of the data from logits of the weighted data.
+def unshift(logits: Tensor, weights: Tensor) -> Tensor:
+    """Logits (M, B) of the data from those of the weighted data.
 
     A loss that weighs labels is least where the odds are w1 / w0 times the true ones; so their log is taken off again,
-    and log loss, calibration and serving see probabilities whatever the weights.
+    and log loss, calibration and serving see probabilities whatever the weights (M, 2).
     """
-    return logits - math.log(weights[1] / weights[0])
+    return logits - torch.log(weights[:, 1:] / weights[:, :1])

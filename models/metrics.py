@@ -10,26 +10,41 @@ Labels = NDArray[np.int8]
 Floats = NDArray[np.float64]
 
 TARGET_TPR = 0.90
+HIGH_TPR = 0.95
 BINS = 10
 
 
-def report(labels: Labels, probabilities: Floats, threshold: float | None, warm: NDArray[np.bool_]) -> dict[str, Any]:
+def report(
+    labels: Labels,
+    probabilities: Floats,
+    threshold: float | None,
+    warm: NDArray[np.bool_],
+    cut: float | None = None,
+) -> dict[str, Any]:
     """`figures` of all rows, and under `warm` and `cold` of those with and without both histories."""
-    return figures(labels, probabilities, threshold) | {
-        "warm": figures(labels[warm], probabilities[warm], threshold),
-        "cold": figures(labels[~warm], probabilities[~warm], threshold),
+    return figures(labels, probabilities, threshold, cut) | {
+        "warm": figures(labels[warm], probabilities[warm], threshold, cut),
+        "cold": figures(labels[~warm], probabilities[~warm], threshold, cut),
     }
 
 
-def figures(labels: Labels, probabilities: Floats, threshold: float | None) -> dict[str, float | int | None]:
-    """The ten figures of (N,) labels (1: liked) and probabilities. `threshold`: validation's, for every split."""
+def figures(
+    labels: Labels, probabilities: Floats, threshold: float | None, cut: float | None = None
+) -> dict[str, float | int | None]:
+    """The eleven figures of (N,) labels (1: liked) and probabilities. `threshold`: one for every split.
+
+    `cut`: where these probabilities are cut, if not at `threshold`, because that one is of a network's own output,
+    before what class weights shift is shifted back.
+    """
+    cut = threshold if cut is None else cut
     return {
         "auc": auc(labels, probabilities),
-        "accuracy": accuracy(labels, probabilities, threshold),
-        "fpr": share_above(probabilities[labels == 0], threshold),
-        "tpr": share_above(probabilities[labels == 1], threshold),
+        "accuracy": accuracy(labels, probabilities, cut),
+        "fpr": share_above(probabilities[labels == 0], cut),
+        "tpr": share_above(probabilities[labels == 1], cut),
         "threshold": threshold,
         "fpr_at_tpr_90": fpr_at_tpr(labels, probabilities, TARGET_TPR),
+        "fpr_at_tpr_95": fpr_at_tpr(labels, probabilities, HIGH_TPR),
         "pr_auc_negative": pr_auc_negative(labels, probabilities),
         "log_loss": log_loss(labels, probabilities),
         "ece": ece(labels, probabilities),

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.dlrm import DLRM, Inputs, Shape, check_shapes, hidden_layers, linear
+from models.dlrm import DLRM, Inputs, Shape, check_shapes
+from models.stacked import Linear, hidden_layers, size
 
 
 class Reducer(nn.Module):
-    """What `field` is made of, encoded (B, W) -> its projection (B, D), D being the last of `widths`."""
+    """What `field` is made of, encoded (M, B, W) -> its projection (M, B, D), D being the last of `widths`."""
 
     def __init__(self, field: str, inputs: int, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
@@ -21,30 +22,35 @@ class Reducer(nn.Module):
         self.layers = hidden_layers(inputs, widths, dropout)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        check_shapes({self.field: encoded}, self.shapes)
+        check_shapes({self.field: encoded}, self.shapes, size(self))
         return self.layers(encoded)
 
     @torch.no_grad()
     def project(self, encoded: Tensor) -> Tensor:
-        """The projection as everyone sees it who did not train it: no dropout, no gradient."""
+        """Encoded rows (N, W) to projections (M, N, D) as everyone sees them who did not train them: no dropout.
+
+        (N, D) where all members are equal: so many rows need be kept but once.
+        """
         self.eval()
-        return self(encoded)
+        equal = all(bool((parameter == parameter[:1]).all()) for parameter in self.parameters())
+        made = self(encoded.unsqueeze(0))
+        return made[0].clone() if equal else made
 
 
 class UpstreamClassifier(nn.Module):
-    """A reducer under a head of its own, which only its training needs: logits (B,)."""
+    """A reducer under a head of its own, which only its training needs: logits (M, B)."""
 
     def __init__(self, reducer: Reducer, width: int) -> None:
         super().__init__()
         self.reducer = reducer
-        self.head = linear(width, 1)
+        self.head = Linear(width, 1)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return self.head(self.reducer(inputs[self.reducer.field])).squeeze(1)
+        return self.head(self.reducer(inputs[self.reducer.field])).squeeze(2)
 
 
 class Recommender(nn.Module):
-    """The reducers and the DLRM as one network: `dense`, lists and encoded fields (B, W) to logits (B,)."""
+    """The reducers and the DLRM as one network: `dense`, lists and encoded fields (M, B, W) to logits (M, B)."""
 
     def __init__(self, reducers: Sequence[Reducer], dlrm: DLRM) -> None:
         super().__init__()
@@ -55,7 +61,7 @@ class Recommender(nn.Module):
         return self.dlrm({**inputs, **{name: reducer(inputs[name]) for name, reducer in self.reducers.items()}})
 
     def project(self, inputs: Inputs) -> dict[str, Tensor]:
-        """The DLRM's inputs: encoded fields as projections, without dropout or gradient, everything else as it is."""
+        """The DLRM's inputs: encoded fields (N, W) as projections, everything else as it is."""
         return {**inputs, **{name: self.reducer(name).project(inputs[name]) for name in self.reducers}}
 
     def reducer(self, field: str) -> Reducer:

@@ -1,14 +1,15 @@
 """How good the model is, beside what it must beat; test is touched once.
 
-The threshold is validation's at a TPR of 0.90, for every split. Plots are CSV files that `dvc plots` draws.
+The threshold is validation's at a TPR of 0.90, for every split; under `selection: paper`, which has chosen its epoch by
+the test set, it is the paper's 0.5. Plots are CSV files that `dvc plots` draws.
 """
 
 import argparse
 import csv
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from models.floors import floors
 from models.metrics import report, threshold_at_tpr
 from models.recommender import TrainedRecommender
 from models.saved import UnusableWeights
+from models.selection import Selection
 from pipelines.core.command import run_stage
 from pipelines.core.errors import UserError
+from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
-from pipelines.core.tables import whole_file, write_table
+from pipelines.core.tables import write_table
 from pipelines.core.training_rows import SPLITS, TrainingRows, fingerprint, read_splits
 
 PREDICTIONS = pa.schema(
@@ -39,29 +42,40 @@ PREDICTIONS = pa.schema(
 JUDGED = ("validation", "test")  # where floors are judged
 
 Floats = NDArray[np.float64]
+Splits = Mapping[str, TrainingRows]
 
 
-def judge(splits: Mapping[str, TrainingRows], probabilities: Mapping[str, Floats]) -> dict[str, Any]:
-    """Split -> its figures, all at validation's threshold."""
+@dataclass(frozen=True)
+class Cut:
+    """Where probabilities are cut, and what is said of it: the two differ where class weights were shifted back."""
+
+    threshold: float | None
+    at: float | None
+
+
+def cut_of(splits: Splits, probabilities: Mapping[str, Floats], selection: Selection, own_half: float = 0.5) -> Cut:
+    """Validation's threshold at a TPR of 0.90; the paper's is 0.5 of the network's own output, here `own_half`."""
+    if selection == "paper":
+        return Cut(0.5, own_half)
     threshold = threshold_at_tpr(splits["validation"].labels, probabilities["validation"])
+    return Cut(threshold, threshold)
+
+
+def judge(splits: Splits, probabilities: Mapping[str, Floats], cut: Cut) -> dict[str, Any]:
+    """Split -> its figures, all at one threshold."""
     return {
-        split: report(splits[split].labels, said, threshold, splits[split].warm)
+        split: report(splits[split].labels, said, cut.threshold, splits[split].warm, cut.at)
         for split, said in probabilities.items()
     }
 
 
-def metrics(splits: Mapping[str, TrainingRows], probabilities: Mapping[str, Floats], seed: int) -> dict[str, Any]:
+def metrics(splits: Splits, probabilities: Mapping[str, Floats], cut: Cut, params: Params) -> dict[str, Any]:
     """What metrics.json holds: the model's figures by split, and the floors'."""
     columns = {split: rows.columns for split, rows in splits.items()}
     labels = {split: rows.labels for split, rows in splits.items()}
-    fitted = floors(columns, labels, JUDGED, seed)
-    return judge(splits, probabilities) | {"floors": {name: judge(splits, said) for name, said in fitted.items()}}
-
-
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Sorted, indented, whole or not at all; ValueError for NaN and infinity."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    fitted = floors(columns, labels, JUDGED, params.seed)
+    judged = {name: judge(splits, said, cut_of(splits, said, params.selection)) for name, said in fitted.items()}
+    return judge(splits, probabilities, cut) | {"floors": judged}
 
 
 def write_curves(rows: TrainingRows, probabilities: Floats, folder: Path) -> None:
@@ -103,7 +117,9 @@ def main(args: argparse.Namespace, params: Params) -> None:
     model = load_model(args.model, fingerprint(args.training_set), params.model)
     try:
         probabilities = {split: model.probabilities(splits[split].columns) for split in SPLITS}
-        figures = metrics(splits, probabilities, params.seed)
+        # at 0.5 of its own output a weighted network's calibrated probability is its weight of the label 0
+        cut = cut_of(splits, probabilities, params.selection, own_half=float(model.weights[0, 0]))
+        figures = metrics(splits, probabilities, cut, params)
     except Unencodable as error:
         raise UserError(f"{args.training_set}: {error}; run `dvc repro` to remake the tables") from None
     test = splits["test"]

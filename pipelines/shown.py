@@ -51,7 +51,7 @@ def read_readings(summaries: Path, tags: Path, snapshots: Mapping[str, Snapshot]
 def check_shown(snapshots: Mapping[str, Snapshot], readings: Readings, params: Params) -> Shown:
     """Ask the ledger for the calls about `snapshots`, and compare what it holds with the tables."""
     shown = Shown()
-    if not snapshots:  # the model of this training set reads none
+    if not snapshots:  # nobody wrote a word
         return shown
     encoder = TextEncoder(params.embed_reviews.encoder, params.embed_reviews.batch_size, params.cache.folder())
     asked = {name: snapshot for name, snapshot in snapshots.items() if name in readings}

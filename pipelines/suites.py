@@ -3,8 +3,7 @@
 A suite is what one table must be: its columns and types in order (`columns`), the key that names a row (`key`), SQL
 expressions that stand beside the columns (`derive`), and Great Expectations by type and kwargs, each with its `why`.
 `{"$param": "validate.min_reviews"}` is a value of params.yaml; `"when": {"protocol": "leave_one_out"}` is the condition
-under which an expectation counts, or a column is there (`{"type": "string", "when": {"model": "proposed"}}`). A file
-with `entities` is one suite per entity, `{entity}` standing for its name.
+under which an expectation counts. A file with `entities` is one suite per entity, `{entity}` standing for its name.
 """
 
 import json
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
@@ -37,23 +36,13 @@ class WrittenExpectation(Written):
     when: When = {}
 
 
-class WrittenColumn(Written):
-    type: str
-    when: When = {}
-
-
-def _with_type(column: Any) -> Any:
-    """A column that is always there is written as its type alone."""
-    return {"type": column} if isinstance(column, str) else column
-
-
 class WrittenSuite(Written):
     table: str
     group: Group
     files: Annotated[list[str], Field(min_length=1)]  # under the data folder
     key: Annotated[list[str], Field(min_length=1)]
     entities: list[str] = []
-    columns: dict[str, Annotated[WrittenColumn, BeforeValidator(_with_type)]]
+    columns: dict[str, str]
     derive: dict[str, str | list[str]] = {}  # column -> DuckDB SQL over this and the other tables; lists are lines
     expectations: list[WrittenExpectation]
 
@@ -153,29 +142,23 @@ def _resolve(path: Path, written: WrittenSuite, params: Params) -> Suite:
     for index, expectation in enumerate(written.expectations):
         if expectation in written.expectations[:index]:
             raise UserError(f"{path}: `expectations.{index}` ({expectation.type}) stands there twice; remove one")
-    columns = {name: column.type for name, column in written.columns.items() if _holds(path, column.when, values)}
     checks, used = [], set()
-    for index, expectation in enumerate(written.expectations):
+    for expectation in written.expectations:
         check = Check(expectation.type, _filled(path, expectation.kwargs, values), expectation.why)
         used |= set(check.columns)
-        _check_condition(path, index, check, expectation.when, written.columns)
         if _holds(path, expectation.when, values):
             checks.append(check)
     _check_columns(path, written, used)
     return Suite(
-        path, written.table, written.group, tuple(written.files), tuple(written.key), columns, derive, tuple(checks)
+        path,
+        written.table,
+        written.group,
+        tuple(written.files),
+        tuple(written.key),
+        written.columns,
+        derive,
+        tuple(checks),
     )
-
-
-def _check_condition(path: Path, index: int, check: Check, when: When, columns: dict[str, WrittenColumn]) -> None:
-    """An expectation counts at most where the columns that it names are there."""
-    for name in check.columns:
-        needed = columns[name].when if name in columns else {}
-        if any(parameter not in when or when[parameter] != value for parameter, value in needed.items()):
-            raise UserError(
-                f"{path}: `expectations.{index}` looks at `{name}`, a column only when {json.dumps(needed)};"
-                " give it that `when`"
-            )
 
 
 def _check_columns(path: Path, written: WrittenSuite, used: set[str]) -> None:
@@ -183,8 +166,6 @@ def _check_columns(path: Path, written: WrittenSuite, used: set[str]) -> None:
     known = {*columns, *derive, *({PART} if len(written.files) > 1 else ())}
     for column in sorted((used | set(written.key)) - known):
         raise UserError(f"{path}: no column `{column}` in `columns` or `derive`; mend its spelling")
-    for column in sorted(name for name in set(written.key) & columns if written.columns[name].when):
-        raise UserError(f"{path}: the key's column `{column}` is not always there; name a row by others")
     for column in sorted(derive - used):
         raise UserError(f"{path}: no expectation looks at the derived column `{column}`; add one or remove it")
     for column in sorted(derive & columns):

@@ -1,6 +1,6 @@
 """Where a summary or a tag comes from: its snapshot, the reviews that were read, and the ledger's entry of the call.
 
-    python -m pipelines.trace --review r123          # of a training row (`model: proposed`): all that it read
+    python -m pipelines.trace --review r123          # of a training row: all that it read
     python -m pipelines.trace --snapshot 0a1b2c…     # of one snapshot, as a feature row names it
 
 Prints JSON.
@@ -41,7 +41,7 @@ def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
             continue
         names = [name for name in pq.read_schema(path).names if name.endswith("__snapshot_id")]
         if not names:
-            raise UserError(f"{path}: its model reads no summaries; set `model: proposed` and run `dvc repro`")
+            raise UserError(f"{path}: names no snapshots; another version made it: run `dvc repro`")
         row = pq.read_table(path, columns=names).slice(at, 1).to_pylist()[0]
         return {name.split("__")[0]: snapshot for name, snapshot in row.items() if snapshot is not None}
     raise UserError(f"--review {review_id}: no row of the training set in {data / 'training_set'}")

@@ -1,10 +1,12 @@
-"""Train, validation and test rows, asked of Feast's feature service and guarded.
+"""Train, validation and test rows, asked of Feast's feature services and guarded.
 
 What a review may see was decided when its features were made. Here they are looked up, and what comes back must be the
-rows that were asked for, in their order, with the counts and the nulls that the review table itself says.
+rows that were asked for, in their order, with the counts and the nulls that the review table itself says. Every model's
+service is asked: a row holds the features of them all, side by side, and `model` matters from `reduce` on.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +28,13 @@ from pipelines.core.tables import (
     whole_folder,
     write_table,
 )
+from pipelines.core.training_rows import FEATURES_OF_MODEL, SPLITS
 from pipelines.core.visibility import RESOLUTION
 from pipelines.expected_history import check_history, visible_counts
 from pipelines.register import import_from, registered_store
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
-
-SPLITS = ("train", "validation", "test")
 
 
 def read_members(reviews: Path, split: Path, protocol: Protocol) -> pa.Table:
@@ -134,18 +135,39 @@ def ask(store: "FeatureStore", service: "FeatureService", asked: pd.DataFrame) -
     return got.select([field.name for field in fields])
 
 
-def registered_service(repo: Path, dump: Path, params: Params) -> "tuple[FeatureStore, FeatureService]":
-    """The store and the feature service of the model and protocol; UserError where a feature table is missing."""
+def side_by_side(review_ids: pa.ChunkedArray, answers: Mapping[str, pa.Table]) -> pa.Table:
+    """The features of all models (model -> its service's answer, a row a review), those of several models once.
+
+    CheckFailed names a feature that is not the same to two models.
+    """
+    joined: dict[str, pa.ChunkedArray] = {}
+    first: dict[str, str] = {}  # feature -> the model whose answer was taken
+    for model, features in answers.items():
+        for name in features.column_names:
+            if first.setdefault(name, model) == model:
+                joined[name] = features[name]
+            elif not features[name].equals(joined[name]):
+                pairs = zip(joined[name], features[name], strict=True)
+                row, one, other = next((at, *pair) for at, pair in enumerate(pairs) if not pair[0].equals(pair[1]))
+                raise CheckFailed(
+                    f"training_set: review {review_ids[row]}, {name}: {one} to the model {first[name]} and {other} to"
+                    f" {model}; give both the same view in feature_repo/services.py"
+                )
+    return pa.table(joined)
+
+
+def registered_services(repo: Path, dump: Path, protocol: Protocol) -> "tuple[FeatureStore, dict[str, FeatureService]]":
+    """The store, and each model's feature service under `protocol`; UserError where a feature table is missing."""
     store = registered_store(repo, dump)
     from feast import FileSource
     from naming import service_name
 
-    service = store.get_feature_service(service_name(params.model, params.protocol))
-    for projection in service.feature_view_projections:
+    services = {model: store.get_feature_service(service_name(model, protocol)) for model in FEATURES_OF_MODEL}
+    for projection in (one for service in services.values() for one in service.feature_view_projections):
         source = store.get_feature_view(projection.name).batch_source
         if isinstance(source, FileSource) and not (repo / source.path).is_file():
             raise UserError(f"{repo / source.path}: no such feature table; run `dvc repro` to make it")
-    return store, service
+    return store, services
 
 
 def main(args: argparse.Namespace, params: Params) -> None:
@@ -153,7 +175,7 @@ def main(args: argparse.Namespace, params: Params) -> None:
     members = with_photos(members, args.photos, args.descriptions)
     counts = visible_counts(members, params.protocol, params.history.leave_out)
     import_from(args.repo)
-    store, service = registered_service(args.repo, args.registry, params)
+    store, services = registered_services(args.repo, args.registry, params.protocol)
     from filling import fill_counts
 
     with (
@@ -163,7 +185,9 @@ def main(args: argparse.Namespace, params: Params) -> None:
         for split in SPLITS:
             chosen = pc.equal(members["split"], split)
             rows = members.filter(chosen)
-            features = ask(store, service, entity_frame(rows, params.protocol, params.history))
+            asked = entity_frame(rows, params.protocol, params.history)
+            answers = {model: ask(store, service, asked) for model, service in services.items()}
+            features = side_by_side(rows["review_id"], answers)
             check_history(rows["review_id"], features, counts.filter(chosen), params.protocol)
             filled = fill_counts(features)
             schema = pa.schema([*TRAINING_SET_KEYS, *filled.schema])

@@ -109,8 +109,8 @@ def training_sets(source: Source, folder: Path, params: Params) -> pd.DataFrame:
         dump=folder / "registry.json",
     )
 
-    def run(stage: Any, told: Params = params, **changes: Path) -> None:
-        stage.main(argparse.Namespace(**{**vars(args), **changes}), told)
+    def run(stage: Any, **changes: Path) -> None:
+        stage.main(argparse.Namespace(**{**vars(args), **changes}), params)
 
     write_table(pa.Table.from_pandas(source.reviews, preserve_index=False), args.reviews, REVIEWS)
     pq.write_table(pa.Table.from_pandas(source.split, preserve_index=False), args.split)
@@ -122,13 +122,9 @@ def training_sets(source: Source, folder: Path, params: Params) -> pd.DataFrame:
     run(summarize, features=features / "summarize")
     run(tag, features=features / "tag")
     run(register)
-    made = []
-    for model in ("proposed", "baseline"):
-        told = params.model_copy(update={"model": model})
-        run(training_set, told, photos=args.photos_table, out=folder / model)
-        table = pa.concat_tables(pq.read_table(folder / model / f"{name}.parquet") for name in SPLITS)
-        made.append(table.to_pandas().set_index("review_id").drop(columns=KEYS[1:]))
-    frame = made[0].join(made[1][[name for name in made[1] if name not in made[0]]]).sort_index()
+    run(training_set, photos=args.photos_table, out=folder / "training_set")
+    table = pa.concat_tables(pq.read_table(folder / "training_set" / f"{name}.parquet") for name in SPLITS)
+    frame = table.to_pandas().set_index("review_id").drop(columns=KEYS[1:]).sort_index()
     read = pq.read_table(features / "summarize" / "summaries.parquet", columns=["snapshot_id", "summary"]).to_pandas()
     summaries = read.set_index("snapshot_id")["summary"]
     for entity in ("user", "business"):

@@ -70,6 +70,9 @@ READ_BY = {
 }
 
 
+ALL_READ = [name for names in READ_BY.values() for name in names]
+
+
 @pytest.mark.parametrize("model", READ_BY)
 def test_a_services_full_names_are_the_same_under_both_protocols(repo: Path, model: str) -> None:
     store = open_store(repo)

@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: names, parameters, and every file of ours that a stage's code imports."""
+"""Both dvc.yaml tell the truth: names, parameters, and every file of ours that a stage's code imports."""
 
 import ast
 from pathlib import Path
@@ -8,10 +8,13 @@ import yaml
 
 from tests.params import ROOT
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PAPER = yaml.safe_load((ROOT / "pipelines/paper/dvc.yaml").read_text())["stages"]
+STAGES = PIPELINE | PAPER
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 # `validate_tables`, `validate_features` and `validate_training_set` are one module over three groups of tables.
-MODULES = {name: "validate" if name.startswith("validate_") else name for name in STAGES}
+MODULES = {name: "validate" if name.startswith("validate_") else name for name in PIPELINE}
+MODULES |= {name: f"paper.{name}" for name in PAPER}
 
 
 def file_of(module: str) -> Path | None:
@@ -50,7 +53,7 @@ def code_deps(stage: str) -> set[Path]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_all_the_code_that_a_stage_imports_is_among_its_deps(stage):
     deps = code_deps(stage)
-    needed = closure(Path("pipelines", f"{MODULES[stage]}.py"))
+    needed = closure(Path("pipelines", *MODULES[stage].split(".")).with_suffix(".py"))
     missing = sorted(str(file) for file in needed if file not in deps and not deps & set(file.parents))
     assert not missing, f"stage {stage}: add to its deps: {missing}"
     files = {dep for dep in deps if dep.suffix == ".py"}
@@ -78,6 +81,13 @@ def test_every_parameter_is_tracked_by_a_stage():
         assert untracked == DECIDE_NOTHING & set(keys), section
 
 
+def test_the_model_decides_from_reduce_on():
+    """The training set, its checks and its proof are every model's: another `model` reruns what learns alone."""
+    of_data = list(PIPELINE)[: list(PIPELINE).index("reduce")]
+    assert {"training_set", "validate_training_set", "prove"} <= set(of_data)
+    assert not [stage for stage in of_data if "model" in STAGES[stage].get("params", [])]
+
+
 def test_a_tracked_parameter_exists():
     for stage in STAGES.values():
         for key in stage.get("params", []):
@@ -89,4 +99,21 @@ def test_a_tracked_parameter_exists():
 
 def test_sections_are_stages():
     sections = {name for name, value in PARAMS.items() if isinstance(value, dict)}
-    assert sections - {"cache", "llm"} <= set(MODULES.values())
+    assert sections - {"cache", "llm", "paper"} <= {module.removeprefix("paper.") for module in MODULES.values()}
+
+
+def test_names_are_given_once():
+    assert not set(PIPELINE) & set(PAPER)
+    assert {stage["wdir"] for stage in PAPER.values()} == {"../.."}
+
+
+@pytest.mark.parametrize("stage", PAPER)
+def test_what_the_papers_templates_and_numbers_say_is_among_the_deps(stage):
+    """Files beside the code that it reads by name."""
+    beside = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "pipelines/paper").iterdir()
+        if path.suffix in {".j2", ".json"} and path.name != "dvc.lock"
+    }
+    code = "".join((ROOT / dep).read_text() for dep in code_deps(stage) if dep.suffix in {".py", ".j2"})
+    assert {path for path in beside if path.name in code} == beside & code_deps(stage)

@@ -19,7 +19,7 @@ from pipelines.core.review_vectors import Vectors
 from pipelines.core.snapshots import read_histories
 from pipelines.core.tables import DESCRIPTIONS, PHOTOS, REVIEWS, write_table
 from tests.snapshot_tables import write_snapshot_tables
-from tests.test_feature_repo import HISTORY, READ_BY
+from tests.test_feature_repo import ALL_READ, HISTORY
 from tests.workspace import SHARED, copy_repository, run_in
 
 ZOMATO = SHARED / "data" / "zomato"
@@ -77,9 +77,9 @@ def test_no_leak(run):
 
 
 def test_the_training_set_is_what_the_design_promises(run):
-    work, params = run
+    work, _ = run
     table = read_training_set(work / "data" / "training_set")
-    assert table.column_names == [*KEYS, *HISTORY, *READ_BY[params.model]]
+    assert table.column_names == [*KEYS, *HISTORY, *ALL_READ]
     membership = pq.read_table(work / "data" / "split.parquet")
     assert sorted(table["review_id"].to_pylist()) == sorted(membership["review_id"].to_pylist())
     reviews = pq.read_table(work / "data" / "tables" / "reviews.parquet").to_pandas().set_index("review_id")
@@ -111,7 +111,7 @@ class Texts:
 
 
 def remake(work, to, params: Params, reviews: pd.DataFrame, split: pd.DataFrame, texts: Texts) -> pa.Table:
-    """Both models' training sets, through Feast, of changed reviews; `texts` in the order of `reviews`.
+    """The training set, through Feast, of changed reviews; `texts` in the order of `reviews`.
 
     What models say is made up from the snapshots' names: it differs as soon as a word that was read does.
     """
@@ -141,14 +141,8 @@ def remake(work, to, params: Params, reviews: pd.DataFrame, split: pd.DataFrame,
     history.write_history(members, text, photos, to / "data/features/history", params)
     write_snapshot_tables(read_histories(paths.reviews, paths.split), to / "data/features", params, WIDTH)
     register.main(paths, params)
-    made = []
-    for model in READ_BY:
-        training_set.main(paths, params.model_copy(update={"model": model}))
-        made.append(read_training_set(paths.out).sort_by("review_id"))
-    one, other = made
-    for name in READ_BY["proposed"] if "user_text__embedding" in one.column_names else READ_BY["baseline"]:
-        one = one.append_column(name, other[name])
-    return one
+    training_set.main(paths, params)
+    return read_training_set(paths.out).sort_by("review_id")
 
 
 def assert_rows_unmoved(before: pa.Table, after: pa.Table, review_ids: pd.Series, at_least: int) -> None:

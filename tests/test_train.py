@@ -18,10 +18,12 @@ import torch
 from models import saved
 from models.metrics import auc
 from models.recommender import TrainedRecommender
-from pipelines import evaluate, reduce, train
+from models.reducer import Reducer
+from models.variants import VARIANTS
+from pipelines import evaluate, learning, reduce, train
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
-from pipelines.core.training_rows import fingerprint, read_splits, reducers_part, training_set_schema
+from pipelines.core.training_rows import TrainingRows, fingerprint, model_schema, read_splits, reducers_part
 from pipelines.core.vocabulary import PRICE_TAGS, restaurant_types
 from tests.models.training_sets import MODELS, rows_of, splits_of, table, without, write_splits
 from tests.params import ROOT, params_with, write_params
@@ -106,6 +108,11 @@ def test_only_joint_training_moves_the_reducers(tmp_path: Path, mode: str, model
     assert {torch.equal(before[name], after[name]) for name in before} == {mode != "joint"}
 
 
+def reducers_of(splits: dict[str, TrainingRows], params: Params) -> dict[str, Reducer]:
+    vectors = learning.fit_encodings(splits["train"].columns, VARIANTS[params.model])
+    return learning.fit_reducers(splits, vectors, params, params.seeds, "reduce")
+
+
 def test_each_reducer_is_fitted_by_itself(tmp_path: Path) -> None:
     """What stands in the captions changes nothing in the reducer of the summaries, and the other way round."""
     splits = splits_of(model="proposed")
@@ -113,11 +120,9 @@ def test_each_reducer_is_fitted_by_itself(tmp_path: Path) -> None:
     for split, rows in splits.items():
         captions = rows.columns["business_photos__caption_embedding"][::-1]
         columns = rows.columns | {"business_photos__caption_embedding": captions}
-        turned[split] = reduce.TrainingRows(rows.table, columns)
+        turned[split] = TrainingRows(rows.table, columns)
     params = params_with(tmp_path, **QUICK, reduce__mode="split", model="proposed")
-    one, two = (
-        reduce.fit_reducers(made, reduce.fit_encodings(made["train"], "proposed"), params) for made in (splits, turned)
-    )
+    one, two = (reducers_of(made, params) for made in (splits, turned))
     assert list(one) == ["text", "caption"]
     for field, same in (("text", True), ("caption", False)):
         weights, others = one[field].state_dict(), two[field].state_dict()
@@ -127,7 +132,7 @@ def test_each_reducer_is_fitted_by_itself(tmp_path: Path) -> None:
 @both
 def test_a_source_without_photos(tmp_path: Path, model: str) -> None:
     write_splits(tmp_path / "set", model=model)
-    name = training_set_schema(model).names[-1]
+    name = model_schema(model).names[-1]
     assert name.startswith("business_photos__")
     for split in ("train", "validation", "test"):
         path = tmp_path / "set" / f"{split}.parquet"
@@ -151,7 +156,7 @@ def test_the_model_says_where_it_comes_from(tmp_path: Path, model: str) -> None:
     assert made.fingerprint == fingerprint(tmp_path / "set")
     assert made.params["model"] == model
     assert made.params["class_weights"] == "basic"
-    assert made.weights[0] > made.weights[1]  # fewer dislikes, each weighing more
+    assert made.weights[0, 0] > made.weights[0, 1]  # fewer dislikes, each weighing more
 
 
 def test_the_model_holds_the_vocabularies(made_of: dict[str, Path]) -> None:
@@ -204,14 +209,13 @@ def test_halves_of_train() -> None:
 def test_split_and_paper_train_the_dlrm_on_other_rows(tmp_path: Path) -> None:
     """The labels of the DLRM's part of train change nothing in a `split` reducer, and everything in a `paper` one."""
     splits = {split: rows_of(table(200, i)) for i, split in enumerate(("train", "validation", "test"))}
-    vectors = reduce.fit_encodings(splits["train"], "baseline")
     flipped = splits["train"].columns | {"label": splits["train"].labels.copy()}
     later = ~reducers_part(splits["train"], "point_in_time")
     flipped["label"][later] = 1 - flipped["label"][later]
-    other = splits | {"train": reduce.TrainingRows(splits["train"].table, flipped)}
+    other = splits | {"train": TrainingRows(splits["train"].table, flipped)}
     for mode, same in (("split", True), ("paper", False)):
         params = params_with(tmp_path, **QUICK, reduce__mode=mode, model="baseline")
-        one, two = (reduce.fit_reducers(made, vectors, params)["text"].state_dict() for made in (splits, other))
+        one, two = (reducers_of(made, params)["text"].state_dict() for made in (splits, other))
         assert all(torch.equal(one[name], two[name]) for name in one) == same
 
 
@@ -222,15 +226,17 @@ def test_labels_of_the_reducers_part_teach_the_dlrm_nothing(tmp_path: Path, mode
     write_splits(tmp_path / "set", 1, model)
     run_reduce(tmp_path, params)
     reducers = train.load_reducers(tmp_path / "reducer", fingerprint(tmp_path / "set"), params)
+    encoding = learning.encoding_for(splits["train"].columns, VARIANTS[model], reducers.vectors, params)
     part = reducers_part(splits["train"], "point_in_time")
     learnt = []
     for flipped in (np.zeros_like(part), part, ~part):
         columns = splits["train"].columns | {
             "label": np.where(flipped, 1 - splits["train"].labels, splits["train"].labels)
         }
-        changed = splits | {"train": train.TrainingRows(splits["train"].table, columns)}
-        made = train.prepare(splits, reducers, params, "f")
-        train.learn(made, changed, params, lambda epoch: None)
+        changed = splits | {"train": TrainingRows(splits["train"].table, columns)}
+        members = train.members_of(params)
+        made = learning.prepare(splits["train"], encoding, reducers.stacks, params, members)
+        learning.train_stack(made, changed, params, members, lambda epoch: None)
         learnt.append(made.network.dlrm.over_arch.logit.weight)
     assert torch.equal(learnt[0], learnt[1])
     assert not torch.equal(learnt[0], learnt[2])
@@ -242,6 +248,35 @@ def test_the_threshold_is_validations(made: Path) -> None:
         assert judged["validation"]["tpr"] >= 0.9
         assert judged["validation"]["fpr"] == judged["validation"]["fpr_at_tpr_90"]
     assert figures["test"]["fpr"] != figures["test"]["fpr_at_tpr_90"]
+
+
+@pytest.mark.parametrize("weights", ["none", "basic"])
+def test_the_papers_selection_from_training_set_to_figures(tmp_path: Path, weights: str) -> None:
+    """Its epoch is the one of least FPR on test, and its threshold 0.5 of the network's own, weighted output."""
+    quick = {"selection": "paper", "paper__epochs": 8, "paper__least_epochs": 3, "paper__patience": 5}
+    folder = all_three(tmp_path, "proposed", class_weights=weights, **quick)
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["test"]["threshold"] == figures["floors"]["logistic"]["test"]["threshold"] == 0.5
+    lines = (folder / "live/plots/metrics/test/fpr.tsv").read_text().splitlines()[1:]
+    assert figures["test"]["fpr"] == pytest.approx(min(float(line.split()[1]) for line in lines))
+    said = pq.read_table(folder / "predictions/test.parquet")
+    weight = TrainedRecommender.load(folder / "model").weights[0]
+    logits = np.log(said["probability"].to_numpy() / (1 - said["probability"].to_numpy()))
+    own = logits + np.log(float(weight[1] / weight[0]))
+    assert figures["test"]["fpr"] == (own[said["label"].to_numpy() == 0] >= 0).mean()
+
+
+def test_several_networks_answer_with_their_mean(tmp_path: Path) -> None:
+    write_splits(tmp_path / "set", model="proposed")
+    params = params_with(tmp_path, **QUICK, model="proposed", networks=3, reduce__mode="paper")
+    run_all(tmp_path, params)
+    model = TrainedRecommender.load(tmp_path / "model")
+    test = read_splits(tmp_path / "set", "proposed")["test"]
+    said = model.member_probabilities(test.columns)
+    assert said.shape == (3, 200)
+    assert np.abs(said[0] - said[1]).max() > 1e-3
+    predictions = pq.read_table(tmp_path / "predictions/test.parquet")
+    np.testing.assert_array_equal(predictions["probability"].to_numpy(), said.mean(axis=0))
 
 
 def make_stale(folder: Path) -> None:
@@ -325,6 +360,12 @@ def of_a_former_version(folder: Path) -> None:
     saved.save(folder / "reducer", tensors, about | {"encoding": {"text": {"means": [[0.5], [0.5]], "scale": 2.0}}})
 
 
+def hold_one_model(folder: Path) -> None:
+    """As versions did that made the training set for one model."""
+    path = folder / "set/train.parquet"
+    pq.write_table(pq.read_table(path, columns=model_schema("baseline").names), path)
+
+
 def break_file(name: str) -> Any:
     return lambda folder: (folder / name).write_bytes(b"no weights")
 
@@ -340,11 +381,12 @@ def break_file(name: str) -> Any:
         (lambda folder: (folder / "set/test.parquet").unlink(), run_evaluate, {}, "test.parquet: no such table"),
         (of_a_former_version, run_train, {}, r"reducer: another version made it \(.*; run `dvc repro reduce`"),
         (
-            None,
+            hold_one_model,
             run_reduce,
             {"model": "proposed"},
             r"train.parquet: lacks the columns \['user_summary__embedding', .*run",
         ),
+        (None, run_train, {"networks": 2}, "reducer: made for 1 networks; run `dvc repro reduce`"),
         (None, run_train, {"reduce__mode": "paper"}, "reducer: made in mode split; run `dvc repro reduce`"),
         (None, run_train, {"train__bottom": [16]}, "`reduce.hidden` ends in 32 and `train.bottom` in 16"),
         (None, run_train, {"train__learning_rate": 1e20}, r"train: epoch \d+: .* lower `train.learning_rate`"),

@@ -3,8 +3,9 @@
 import argparse
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +29,11 @@ from pipelines.core.tables import (
     vector_column,
     write_table,
 )
+from pipelines.core.training_rows import SPLITS, training_set_schema
 from tests.snapshot_tables import unit_vectors, write_snapshot_tables
-from tests.test_feature_repo import HISTORY, READ_BY
+from tests.test_feature_repo import ALL_READ, HISTORY
 
 ROOT = Path(__file__).parents[1]
-SPLITS = ("train", "validation", "test")
 STAGE_OF = {name: stage for stage in VIEWS_OF_STAGE for name in feature_tables(stage)}
 
 
@@ -109,8 +110,8 @@ def small_photos(reviews: pa.Table) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(rows, PHOTOS), pa.Table.from_pylist(described, DESCRIPTIONS)
 
 
-def make_workspace(root: Path, protocol: str, leave_out: str = "pair", model: str = "baseline") -> Workspace:
-    params = load_params(ROOT / "params.yaml").model_copy(update={"model": model})
+def make_workspace(root: Path, protocol: str, leave_out: str = "pair") -> Workspace:
+    params = load_params(ROOT / "params.yaml")
     of_history = params.history.model_copy(update={"leave_out": leave_out})
     workspace = Workspace(root, params.model_copy(update={"protocol": protocol, "history": of_history}))
     shutil.copytree(ROOT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
@@ -133,15 +134,7 @@ def make_workspace(root: Path, protocol: str, leave_out: str = "pair", model: st
     return workspace
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "point_in_time pair baseline",
-        "point_in_time pair proposed",
-        "leave_one_out pair proposed",
-        "leave_one_out fold baseline",
-    ],
-)
+@pytest.fixture(scope="module", params=["point_in_time pair", "leave_one_out pair", "leave_one_out fold"])
 def workspace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_workspace(tmp_path_factory.mktemp("workspace"), *request.param.split())
 
@@ -151,7 +144,8 @@ def test_holds_every_member_once_with_the_agreed_columns(workspace: Workspace) -
     members = pq.read_table(workspace.args().split).to_pandas()
     reviews = pq.read_table(workspace.args().reviews).to_pandas().set_index("review_id")
     for name, table in made.items():
-        assert table.column_names == [*TRAINING_SET_KEYS.names, *HISTORY, *READ_BY[workspace.params.model]]
+        assert table.schema.equals(training_set_schema())
+        assert table.column_names == [*TRAINING_SET_KEYS.names, *HISTORY, *ALL_READ]
         ids = table["review_id"].to_pylist()
         assert ids == sorted(members[members["split"] == name]["review_id"])
         own = table.select(["user_id", "business_id", "event_timestamp", "label"]).to_pandas()
@@ -189,16 +183,17 @@ def test_counts_and_means_are_those_of_the_visible_reviews(workspace: Workspace)
             assert got[f"{entity}_history__rating_mean"] == pytest.approx(seen.mean(), nan_ok=True)
 
 
-def test_same_inputs_give_same_bytes(workspace: Workspace) -> None:
+@pytest.mark.parametrize("model", ["proposed", "baseline"])
+def test_same_inputs_give_same_bytes_whatever_the_model(workspace: Workspace, model: str) -> None:
     first = {name: (workspace.args().out / f"{name}.parquet").read_bytes() for name in SPLITS}
-    workspace.run()
+    replace(workspace, params=workspace.params.model_copy(update={"model": model})).run()
     assert first == {name: (workspace.args().out / f"{name}.parquet").read_bytes() for name in SPLITS}
 
 
 def test_photos_and_snapshots_say_something_where_they_can_be_seen(workspace: Workspace) -> None:
     """Of both kinds there are rows with and without: a test that saw none would prove nothing."""
     table = pa.concat_tables(workspace.made().values())
-    for name in READ_BY[workspace.params.model]:
+    for name in ALL_READ:
         assert 0 < table[name].null_count < len(table), name
 
 
@@ -265,8 +260,6 @@ def test_spoilt_features_are_refused_and_nothing_is_written(
     if protocols not in ("both", workspace.params.protocol):
         pytest.skip(f"{spoil.__name__} is no mistake under {workspace.params.protocol}")
     name = f"{entity}_{group}" + ("" if workspace.params.protocol == "point_in_time" else "_by_review")
-    if not any(known.startswith(f"{entity}_{group}__") for known in [*HISTORY, *READ_BY[workspace.params.model]]):
-        pytest.skip(f"{workspace.params.model} does not read {entity}_{group}")
     path = workspace.features() / STAGE_OF[name] / f"{name}.parquet"
     before = path.read_bytes()
     made = {file.name: file.read_bytes() for file in workspace.args().out.iterdir()}
@@ -352,3 +345,42 @@ def test_rows_lost_moved_or_of_another_shape_are_refused(spoil: Callable[[pa.Tab
     training_set.check_rows(asked, got, [pa.field("x__y", pa.int64())])
     with pytest.raises(CheckFailed, match=said):
         training_set.check_rows(asked, spoil(got), [pa.field("x__y", pa.int64())])
+
+
+def test_what_two_models_read_is_there_once() -> None:
+    ids = pa.chunked_array([["a", "b"]])
+    both = pa.chunked_array([[3.0], [None]], pa.float64())
+    one = pa.table({"x__both": both, "x__one": ["p", "q"]})
+    other = pa.table({"y__other": ["v", "w"], "x__both": both.combine_chunks()})
+    joined = training_set.side_by_side(ids, {"one": one, "other": other})
+    assert joined.to_pydict() == {"x__both": [3.0, None], "x__one": ["p", "q"], "y__other": ["v", "w"]}
+
+
+@pytest.mark.parametrize("found", [2.5000000000000004, None])
+def test_a_feature_that_two_models_do_not_share_is_refused(found: float | None) -> None:
+    ids = pa.chunked_array([["a", "b", "c"]])
+    one = pa.table({"x__y": [1.0, 2.5, None]})
+    other = pa.table({"x__y": pa.array([1.0, found, None], pa.float64())})
+    with pytest.raises(CheckFailed, match=f"review b, x__y: 2.5 to the model one and {found} to other; give both"):
+        training_set.side_by_side(ids, {"one": one, "other": other})
+
+
+@pytest.mark.parametrize("spoilt", ["baseline", "proposed"])
+def test_a_service_whose_history_is_another_is_refused(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    """Feast's answer to one model has the rows of another view under the shared name."""
+    asked_before = training_set.ask
+    name = "user_history__rating_mean"
+
+    def ask(store: Any, service: Any, asked: pd.DataFrame) -> pa.Table:
+        answer = asked_before(store, service, asked)
+        if service.name.startswith(spoilt):
+            answer = _with(answer, name, pc.add(answer[name], 0.01))
+        return answer
+
+    monkeypatch.setattr(training_set, "ask", ask)
+    made = {file.name: file.read_bytes() for file in workspace.args().out.iterdir()}
+    with pytest.raises(CheckFailed, match=rf"training_set: review r\d+, {name}: .* give both the same view"):
+        workspace.run()
+    assert {file.name: file.read_bytes() for file in workspace.args().out.iterdir()} == made

@@ -205,12 +205,66 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=1)]
 
 
+class Paper(Section):
+    """How long and how fast the paper trains (section 5.1), where `selection` is paper."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    least_epochs: Annotated[int, Field(ge=0)]  # patience is counted from there
+    patience: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+ClassWeights = Literal["basic", "sqrt", "none"]
+
+
+class Sweep(Section):
+    """The paper's grid."""
+
+    class_weights: Annotated[list[ClassWeights], Field(min_length=1)]
+    dropout: Annotated[list[Dropout], Field(min_length=1)]
+    repeats: Annotated[int, Field(ge=2)]
+    mode: Literal["paper", "split", "joint"]  # of the reducers
+    numbers: Literal["full", "paper"]
+    wide: bool
+
+
+class Compare(Section):
+    """How the models are judged beside each other."""
+
+    seed: Seed  # of the users drawn
+    seeds: Annotated[int, Field(ge=1)]  # networks a model: their mean is judged, and each beside it
+    ablation_seeds: Annotated[int, Field(ge=1)]  # networks a group of features
+    replicates: Annotated[int, Field(ge=200)]  # of the bootstrap
+    ranked_users: Annotated[int, Field(ge=1)]  # at most
+    alpha: Share  # promised FPR
+    delta: Share  # chance that the promise is broken
+
+
+class Leak(Section):
+    """What a leak is worth. Seeds count up from `seed`."""
+
+    seed: Seed
+    seeds: Annotated[int, Field(ge=2)]  # networks on honest and on leaky features
+    networks: Annotated[int, Field(ge=2)]  # of each line of the label backwards, a permutation each
+    permutations: Annotated[int, Field(ge=2)]  # that trees learn there
+
+    @model_validator(mode="after")
+    def networks_have_permutations(self) -> Self:
+        if self.networks > self.permutations:
+            raise ValueError("networks is not above permutations: each learns one of them")
+        return self
+
+
 class Params(Section):
     protocol: Protocol
     model: Literal["proposed", "baseline"]
+    selection: Literal["validation", "paper"]
     dropout: Dropout
     class_weights: Literal["basic", "sqrt", "none"]
     seed: Seed
+    networks: Annotated[int, Field(ge=1)]
     cache: Cache
     simulate: Simulate
     ingest: Ingest
@@ -225,6 +279,15 @@ class Params(Section):
     prove: Prove
     reduce: Reduce
     train: Train
+    paper: Paper
+    sweep: Sweep
+    compare: Compare
+    leak: Leak
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a network."""
+        return [self.seed + i for i in range(self.networks)]
 
 
 def load_params(path: Path) -> Params:

@@ -26,7 +26,7 @@ from pipelines.core.tables import (
 SPLITS = ("train", "validation", "test")
 HISTORIES = {"user_history": HISTORY_NUMBERS, "business_history": HISTORY_NUMBERS}
 CAPTIONS, IMAGES = ([field] for field in PHOTO_MEANS)
-# Model -> the views of its feature service, and what it takes of each.
+# Model -> the views of its feature service, and what it takes of each. The training set holds what any of them takes.
 FEATURES_OF_MODEL: Mapping[str, Mapping[str, list[pa.Field]]] = {
     "baseline": {**HISTORIES, "user_text": HISTORY_TEXT, "business_text": HISTORY_TEXT, "business_photos": IMAGES},
     "proposed": {
@@ -39,25 +39,30 @@ FEATURES_OF_MODEL: Mapping[str, Mapping[str, list[pa.Field]]] = {
 }
 
 
-def training_set_schema(model: str) -> pa.Schema:
-    """Keys, then the features by their full names. Null where a review sees none; counts alone are filled."""
-    return pa.schema(
-        [
-            *TRAINING_SET_KEYS,
-            *(
-                field.with_name(f"{view}__{field.name}").with_nullable(field.name != "review_count")
-                for view, fields in FEATURES_OF_MODEL[model].items()
-                for field in fields
-            ),
-        ]
-    )
+def model_schema(model: str) -> pa.Schema:
+    """What `model` reads of the training set: keys, then its features by their full names.
+
+    Null where a review sees none; counts alone are filled.
+    """
+    features = [
+        field.with_name(f"{view}__{field.name}").with_nullable(field.name != "review_count")
+        for view, fields in FEATURES_OF_MODEL[model].items()
+        for field in fields
+    ]
+    return pa.schema([*TRAINING_SET_KEYS, *features])
+
+
+def training_set_schema() -> pa.Schema:
+    """What is in the files: keys, then the features of every model, those that models share once."""
+    schemas = [model_schema(model) for model in FEATURES_OF_MODEL]
+    return pa.schema({field.name: field for schema in schemas for field in schema}.values())
 
 
 @dataclass(frozen=True)
 class TrainingRows:
     """N rows of one split. `columns`: what `models.columns` says, with null as NaN, NaT, rows of NaN or None."""
 
-    table: pa.Table  # training_set_schema
+    table: pa.Table  # model_schema or training_set_schema
     columns: dict[str, np.ndarray]
 
     @property
@@ -70,12 +75,12 @@ class TrainingRows:
         return (self.columns["user_history__review_count"] > 0) & (self.columns["business_history__review_count"] > 0)
 
 
-def read_splits(folder: Path, model: str) -> dict[str, TrainingRows]:
-    """Train, validation and test of a model's training set.
+def read_splits(folder: Path, model: str | None) -> dict[str, TrainingRows]:
+    """Train, validation and test: the columns that `model` reads and no others, or all of them (None).
 
-    UserError where one is missing, unreadable, another model's, or without rows, or where vectors differ in width.
+    UserError where a file is missing, unreadable, lacks a column or has no rows, or where vectors differ in width.
     """
-    schema = training_set_schema(model)
+    schema = training_set_schema() if model is None else model_schema(model)
     tables = {split: read_table(folder / f"{split}.parquet", schema) for split in SPLITS}
     for split, table in tables.items():
         if not table.num_rows:

@@ -6,15 +6,13 @@ from typing import Any
 
 # What a world is called in faults.txt -> its params.yaml. Between them every condition (`when`) is met once.
 WORLDS: dict[str, dict[str, Any]] = {
-    "time": {"protocol": "point_in_time", "model": "proposed"},
+    "time": {"protocol": "point_in_time"},
     "loo": {
         "protocol": "leave_one_out",
-        "model": "proposed",
         "describe_photos__captions": "blip2",
         "llm__failed_share": 0.05,
     },
-    "time-baseline": {"protocol": "point_in_time", "model": "baseline"},
-    "loo-fold": {"protocol": "leave_one_out", "model": "baseline", "history__leave_out": "fold"},
+    "loo-fold": {"protocol": "leave_one_out", "history__leave_out": "fold"},
 }
 ENTITIES = ("user", "business")
 

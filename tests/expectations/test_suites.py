@@ -23,7 +23,6 @@ GOOD = {
         {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "fine", "value_set": [True]}, "why": "so"}
     ],
 }
-SOMETIMES = {**GOOD["columns"], "vector": {"type": "list<float>", "when": {"model": "baseline"}}}
 UNIQUE = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "rating"}, "why": "so"}
 NO_COLUMN = "{path}: no column `{name}` in `columns` or `derive`; mend its spelling"
 
@@ -62,23 +61,9 @@ BAD_SUITES = {
     "derived over a column": (
         {**GOOD, "columns": {**GOOD["columns"], "fine": "bool"}},
         "{path}: derived column `fine` hides a column of the table; rename it"),
-    "unknown key of a column": (
-        {**GOOD, "columns": {**SOMETIMES, "more": {"type": "string", "if": {}}}},
-        "{path}: unknown key `columns.more.if`; remove it or mend its spelling"),
-    "no type of a column": (
-        {**GOOD, "columns": {**SOMETIMES, "more": {"when": {}}}}, "{path}: `columns.more.type` is missing"),
-    "a column that never is": (
-        {**GOOD, "columns": {**SOMETIMES, "more": {"type": "string", "when": {"model": "mine"}}}},
-        "{path}: `when` has model: 'mine', which it can never be: Input should be 'proposed' or"),
-    "expectation of a column that is not always there": (
-        {**with_expectation(kwargs={"column": "vector"}, when={"protocol": "leave_one_out"}), "columns": SOMETIMES},
-        '{path}: `expectations.1` looks at `vector`, a column only when {"model": "baseline"}; give it that `when`'),
-    "expectation of a column under another condition": (
-        {**with_expectation(kwargs={"column": "vector"}, when={"model": "proposed"}), "columns": SOMETIMES},
-        '{path}: `expectations.1` looks at `vector`, a column only when {"model": "baseline"}; give it that `when`'),
-    "key that is not always there": (
-        {**GOOD, "columns": SOMETIMES, "key": ["vector"]},
-        "{path}: the key's column `vector` is not always there; name a row by others"),
+    "a column that is no type": (
+        {**GOOD, "columns": {**GOOD["columns"], "more": {"type": "string"}}},
+        "{path}: `columns.more` is {'type': 'string'}: Input should be a valid string"),
     "unknown parameter": (
         with_expectation(kwargs={"column": "rating", "mostly": {"$param": "validate.min_revews"}}),
         "{path}: params.yaml has no parameter `validate.min_revews`; mend its spelling"),
@@ -146,16 +131,6 @@ def test_parameters_conditions_and_entities_are_filled_in(tmp_path):
     assert len(read_suites(folder, params_with(tmp_path, protocol="leave_one_out"))["user_rows"].checks) == 3
 
 
-def test_a_column_is_there_under_its_condition_alone(tmp_path):
-    about = with_expectation(kwargs={"column": "vector"}, when={"model": "baseline"})
-    folder = written(tmp_path, {**about, "columns": SOMETIMES}).parent
-    baseline = read_suites(folder, params_with(tmp_path, model="baseline"))["reviews"]
-    proposed = read_suites(folder, params_with(tmp_path, model="proposed"))["reviews"]
-    assert baseline.columns == {"review_id": "string", "rating": "float", "vector": "list<float>"}
-    assert proposed.columns == GOOD["columns"]
-    assert [len(suite.checks) for suite in (baseline, proposed)] == [2, 1]
-
-
 BAD_EXPECTATIONS = {
     "misspelt type": (
         "expect_column_values_to_be_uniqe", {"column": "rating"},
@@ -192,17 +167,16 @@ def test_sql_that_is_none_is_refused_by_column(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["point_in_time", "leave_one_out"])
-@pytest.mark.parametrize("model", ["proposed", "baseline"])
-def test_the_stages_depend_on_every_table_and_parameter_that_their_suites_read(tmp_path, protocol, model):
+def test_the_stages_depend_on_every_table_and_parameter_that_their_suites_read(tmp_path, protocol):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    suites = read_suites(ROOT / "expectations", params_with(tmp_path, protocol=protocol, model=model))
+    suites = read_suites(ROOT / "expectations", params_with(tmp_path, protocol=protocol))
     for suite in suites.values():
         stage = stages[f"validate_{suite.group}"]
         read = {name for column in suite.derive for name in other_tables(suite, column)} | {suite.table}
         for file in (Path("data", file) for name in read for file in suites[name].files):
             assert {str(file), *map(str, file.parents)} & set(stage["deps"]), f"{suite.group}: add {file} to the deps"
         raw = json.loads(suite.source.read_text())
-        for parameter in parameters_in([raw["expectations"], raw["columns"]]):
+        for parameter in parameters_in(raw["expectations"]):
             prefixes = {parameter, parameter.split(".")[0]}
             assert prefixes & set(stage["params"]), f"{suite.group}: add {parameter} to the params"
 
@@ -214,5 +188,4 @@ def parameters_in(value: Any) -> set[str]:
         return set()
     if set(value) == {"$param"}:
         return {value["$param"]}
-    when = value.get("when", {})  # a column may be called so: then it is its type
-    return set(when if isinstance(when, dict) else ()) | set().union(*map(parameters_in, value.values()))
+    return set(value.get("when", {})) | set().union(*map(parameters_in, value.values()))

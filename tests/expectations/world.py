@@ -33,7 +33,7 @@ from pipelines.core.tables import (
     vector_column,
     write_table,
 )
-from pipelines.core.training_rows import FEATURES_OF_MODEL, SPLITS, training_set_schema
+from pipelines.core.training_rows import SPLITS, training_set_schema
 from pipelines.core.vocabulary import PRICE_TAGS, restaurant_types
 from pipelines.suites import Suite, read_suites
 from tests.params import ROOT, params_with
@@ -189,13 +189,15 @@ def write_tags(data: Path, params: Params, generator: np.random.Generator) -> No
 def write_training_set(data: Path, params: Params) -> None:
     """Train, validation and test as Feast would give them, by DuckDB's own ASOF JOIN."""
     by_time = params.protocol == "point_in_time"
+    schema = training_set_schema()
+    features = [name.split("__") for name in schema.names if "__" in name]
     joins, columns = [], ["r.review_id", "r.user_id", "r.business_id", "r.event_timestamp", "r.label"]
-    for view, fields in FEATURES_OF_MODEL[params.model].items():
+    for view in dict.fromkeys(view for view, _ in features):
         file = data / "features" / STAGE_OF_VIEW[view] / f"{view}{'' if by_time else '_by_review'}.parquet"
         key = f"{view.split('_')[0]}_id" if by_time else "review_id"
         kind, strictly = ("ASOF ", f" AND r.event_timestamp > {view}.event_timestamp") if by_time else ("", "")
         joins.append(f"{kind}LEFT JOIN read_parquet('{file}') AS {view} ON r.{key} = {view}.{key}{strictly}")
-        for name in (field.name for field in fields):
+        for name in (name for of, name in features if of == view):
             value = f"coalesce({view}.{name}, 0)" if name == "review_count" else f"{view}.{name}"
             columns.append(f"{value} AS {view}__{name}")
     with duckdb.connect() as connection:
@@ -206,7 +208,7 @@ def write_training_set(data: Path, params: Params) -> None:
                 f"JOIN read_parquet('{data}/split.parquet') s ON s.review_id = r.review_id AND s.split = '{part}' "
                 f"{' '.join(joins)} ORDER BY r.review_id"
             ).to_arrow_table()
-            write_table(table, data / "training_set" / f"{part}.parquet", training_set_schema(params.model))
+            write_table(table, data / "training_set" / f"{part}.parquet", schema)
 
 
 class World:

@@ -23,18 +23,19 @@ def test_weights_of_one_class_are_refused() -> None:
     assert class_weights({0: 0, 1: 7}, "none") == (0.5, 0.5)
 
 
-def test_loss_by_hand() -> None:
-    logits, labels = torch.tensor([0.0, np.log(3.0)]), torch.tensor([0.0, 1.0])
-    expected = (0.8 * np.log(2) + 0.2 * np.log(4 / 3)) / (0.8 + 0.2)
-    assert weighted_log_loss(logits, labels, (0.8, 0.2)).item() == pytest.approx(expected, abs=1e-6)
+def test_loss_by_hand_member_by_member() -> None:
+    logits = torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]])
+    weights = torch.tensor([[0.8, 0.2], [0.5, 0.5]])
+    expected = [(0.8 * np.log(2) + 0.2 * np.log(4 / 3)) / (0.8 + 0.2), np.log(2)]
+    assert weighted_log_loss(logits, torch.tensor([[0.0, 1.0]]), weights).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["basic", "sqrt", "none"])
 def test_unshift_recovers_the_share_that_the_weighted_loss_hides(kind: ClassWeights) -> None:
     """The constant at which the weighted loss is least, shifted back, is the data's own share of likes."""
-    labels = torch.tensor([1.0] * 90 + [0.0] * 10)
-    weights = class_weights({0: 10, 1: 90}, kind)
+    labels = torch.tensor([[1.0] * 90 + [0.0] * 10], dtype=torch.float64)
+    weights = torch.tensor([class_weights({0: 10, 1: 90}, kind)], dtype=torch.float64)
     constants = torch.linspace(-4, 4, 801, dtype=torch.float64)
-    losses = torch.stack([weighted_log_loss(logit.expand(100), labels.double(), weights) for logit in constants])
-    best = constants[losses.argmin()]
+    losses = weighted_log_loss(constants[:, None].expand(-1, 100), labels, weights.expand(801, 2))
+    best = constants[losses.argmin()].view(1, 1)
     assert torch.sigmoid(unshift(best, weights)).item() == pytest.approx(0.9, abs=1e-3)

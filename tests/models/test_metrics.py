@@ -8,7 +8,8 @@ from models import curves
 from models.metrics import ece, figures, fpr_at_tpr, log_loss, report, threshold_at_tpr
 
 KEYS = {
-    "auc", "accuracy", "fpr", "tpr", "threshold", "fpr_at_tpr_90", "pr_auc_negative", "log_loss", "ece", "n",
+    "auc", "accuracy", "fpr", "tpr", "threshold", "fpr_at_tpr_90", "fpr_at_tpr_95", "pr_auc_negative", "log_loss",
+    "ece", "n",
 }  # fmt: skip
 
 
@@ -68,7 +69,13 @@ def test_a_certain_mistake_costs_much_but_not_infinitely() -> None:
 def test_null_where_a_figure_has_no_meaning() -> None:
     labels, probabilities = np.ones(3, np.int8), np.array([0.2, 0.5, 0.9])
     said = figures(labels, probabilities, 0.5)
-    assert {key for key, value in said.items() if value is None} == {"auc", "fpr", "fpr_at_tpr_90", "pr_auc_negative"}
+    assert {key for key, value in said.items() if value is None} == {
+        "auc",
+        "fpr",
+        "fpr_at_tpr_90",
+        "fpr_at_tpr_95",
+        "pr_auc_negative",
+    }
     said = figures(1 - labels, probabilities, None)
     assert {key for key, value in said.items() if value is not None} == {"log_loss", "ece", "n"}
     assert threshold_at_tpr(1 - labels, probabilities) is None

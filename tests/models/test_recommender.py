@@ -11,6 +11,7 @@ from models import saved
 from models.columns import Unencodable
 from models.recommender import TrainedRecommender, build
 from models.reducer import Reducer
+from models.trainer import Member
 from tests.models.networks import encoding_of, recommender, small_params
 from tests.models.training_sets import MODELS, nothing_known, rows_of, table, without
 
@@ -44,8 +45,8 @@ def test_fields_meet_in_the_papers_order() -> None:
     assert list(recommender("baseline").network.dlrm.shapes) == ["dense", "text"]
     proposed = recommender("proposed").network
     assert list(proposed.dlrm.shapes) == ["dense", "category", "text", "caption"]
-    assert proposed.dlrm.sparse_arch.tables["category"].weight.shape == (180, 4)
-    assert proposed.dlrm.sparse_arch.tables["category"].padding_idx == 179
+    assert proposed.dlrm.sparse_arch.tables["category"].shape == (1, 180, 4)
+    assert (proposed.dlrm.sparse_arch.tables["category"][:, 179] == 0).all()
 
 
 @both
@@ -90,14 +91,24 @@ def test_the_order_of_subtypes_changes_no_bit_and_their_choice_does() -> None:
 
 def test_a_list_with_more_padding_says_the_same() -> None:
     made = recommender("proposed")
-    inputs = made.inputs(rows_of(table(30, 4, "proposed")).columns)
-    whole = made.network.dlrm.sparse_arch(inputs)[0]
-    for row, indices in enumerate(inputs["category"]):
-        bare = indices[indices != 179][None]
+    lists = made.inputs(rows_of(table(30, 4, "proposed")).columns)["category"]
+    whole = made.network.dlrm.sparse_arch({"category": lists[None]})[0][0]
+    for row, indices in enumerate(lists):
+        bare = indices[indices != 179][None, None]
         expected = torch.zeros(4)
-        if bare.shape[1]:
-            expected = made.network.dlrm.sparse_arch({"category": bare})[0][0]
+        if bare.shape[2]:
+            expected = made.network.dlrm.sparse_arch({"category": bare})[0][0, 0]
         assert torch.equal(whole[row], expected)
+
+
+def test_a_stack_says_the_mean_of_its_members(tmp_path: Path) -> None:
+    columns = rows_of(table(40, 2, "proposed")).columns
+    members = [recommender("proposed", seeds=(seed,)).probabilities(columns) for seed in (1, 2, 3)]
+    together = recommender("proposed", seeds=(1, 2, 3))
+    np.testing.assert_allclose(together.member_probabilities(columns), members, atol=1e-6)
+    np.testing.assert_allclose(together.probabilities(columns), np.mean(members, axis=0), atol=1e-6)
+    together.save(tmp_path / "stack")
+    assert TrainedRecommender.load(tmp_path / "stack").probabilities(columns).shape == (40,)
 
 
 @pytest.mark.parametrize(("model", "name"), [("baseline", IMAGE), ("proposed", CAPTION)])
@@ -106,8 +117,8 @@ def test_a_source_without_photos(tmp_path: Path, model: str, name: str) -> None:
     columns = rows_of(without(table(60, 1, model), name)).columns
     assert columns[name].shape == (60, 0)
     encoding = encoding_of(model, columns)
-    network = build(small_params(model), encoding)
-    made = TrainedRecommender(network, encoding, (0.5, 0.5), "s", "f", small_params(model))
+    network = build(small_params(model), encoding, [Member(0, 0.1)])
+    made = TrainedRecommender(network, encoding, torch.tensor([[0.5, 0.5]]), "s", "f", small_params(model))
     said = made.probabilities(columns)
     assert len(np.unique(said)) > 10
     made.save(tmp_path / "model")
@@ -124,12 +135,12 @@ def test_class_weights_are_shifted_back() -> None:
 def test_unequal_fields_are_refused_by_name() -> None:
     unequal = small_params("baseline") | {"train": {"bottom": [8], "top": [8], "wide": False}}
     with pytest.raises(ValueError, match=r"`reduce\.hidden` ends in 4 and `train\.bottom` in 8"):
-        build(unequal, recommender("baseline").encoding)
+        build(unequal, recommender("baseline").encoding, [Member(0, 0.1)])
 
 
 def test_a_wrongly_wide_field_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"`caption` has shape \(2, 3\), the network wants \(2, 5\)"):
-        Reducer("caption", 5, [4], 0.0)(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"`caption` has shape \(1, 2, 3\), the network wants \(1 or 1, 2, 5\)"):
+        Reducer("caption", 5, [4], 0.0)(torch.zeros(1, 2, 3))
 
 
 def test_rows_of_another_variant_are_refused_by_name() -> None:
@@ -169,9 +180,9 @@ def test_missing_broken_and_unfitting_files_are_refused(tmp_path: Path) -> None:
         TrainedRecommender.load(path)
     recommender("baseline").save(path)
     tensors, about = saved.load(path, "model")
-    tensors["dlrm.wide.weight"] = torch.zeros(1, 3)
+    tensors["dlrm.wide"] = torch.zeros(1, 3, 1)
     saved.save(path, tensors, about)
-    with pytest.raises(saved.UnusableWeights, match=r"do not fit its own description .*dlrm\.wide\.weight"):
+    with pytest.raises(saved.UnusableWeights, match=r"do not fit its own description .*dlrm\.wide"):
         TrainedRecommender.load(path)
 
 

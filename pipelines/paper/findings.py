@@ -1,0 +1,148 @@
+"""Sentences out of numbers: what the data support, and what they do not. None is written by hand.
+
+A difference is a finding where its 95 % interval excludes 0; where the interval holds 0, the data do not tell.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from pipelines.paper.leak_findings import backwards, coin_width, leak
+from pipelines.paper.limits import limits
+from pipelines.paper.sweep_findings import sweep
+from pipelines.paper.wording import (
+    LOWER_IS_BETTER,
+    Finding,
+    Json,
+    at,
+    count,
+    excludes_zero,
+    interval,
+    name_of,
+    number,
+    percent,
+    signed,
+    with_interval,
+)
+
+NETWORKS = ("proposed", "baseline")
+FLOORS = ("logistic", "gradient_boosting")
+HEADLINES = ("auc", "log_loss", "pr_auc_negative", "fpr_at_tpr_90", "ndcg_at_10", "recall_at_10")
+
+
+def all_findings(compare: Json, swept: Json, leaked: Json, made_with: Json) -> tuple[dict[str, list[str]], list[str]]:
+    """Topic -> sentences that the data support; and the sentences of what they do not."""
+    topics = {
+        "The two models and the floors": [*differences(compare), *ranking(compare)],
+        "What each feature group adds": list(ablation(compare)),
+        "The paper's sweep": list(sweep(swept)),
+        "A threshold one can trust": list(thresholds(compare)),
+        "What a leak is worth": [*leak(leaked), *backwards(leaked, coin_width(compare.get("data")))],
+    }
+    supported = {topic: [one.text for one in found if one.told] for topic, found in topics.items()}
+    silent = [one.text for found in topics.values() for one in found if not one.told]
+    return {topic: texts for topic, texts in supported.items() if texts}, [*limits(compare, made_with), *silent]
+
+
+def in_short(compare: Json, swept: Json, leaked: Json) -> list[str]:
+    """The few sentences to read first: the paper's claim, the floors, what selection flatters, what a leak is worth."""
+    auc = {name: at(compare, "models", name, "rows", "all", "auc") for name in NETWORKS}
+    judged = {name: value for name, value in auc.items() if value is not None}
+    best = max(judged, key=lambda name: judged[name]) if judged else None
+    claim = [pair for pair in compare["paired"] if (pair["a"], pair["b"]) == NETWORKS]
+    floors = [pair for pair in compare["paired"] if pair["a"] == best and pair["b"] in FLOORS]
+    found = [
+        *differences({**compare, "paired": claim}, ("auc", "fpr_at_tpr_90")),
+        *differences({**compare, "paired": floors}, ("auc",)),
+        *(one for one in sweep(swept) if one.told),
+        *[one for one in leak(leaked) if one.told][:1],
+    ]
+    return [one.text if one.told else f"These data do not tell {one.text[0].lower()}{one.text[1:]}" for one in found]
+
+
+def differences(compare: Json, metrics: Sequence[str] = HEADLINES) -> Iterator[Finding]:
+    """A pair of models on all rows: by what the first is better, by what worse, and by what the data do not tell."""
+    users = count(at(compare, "data", "users"))
+    verdicts: dict[tuple[str, str, str], list[str]] = {}
+    for pair in compare["paired"]:
+        if pair["rows"] != "all" or pair["metric"] not in metrics or pair["difference"] is None:
+            continue
+        better = (pair["difference"] < 0) == (pair["metric"] in LOWER_IS_BETTER)
+        verdict = ("better" if better else "worse") if excludes_zero(pair) else "not told"
+        said = f"{name_of(pair['metric'])} {signed(pair['difference'])} ({interval(pair)})"
+        verdicts.setdefault((name_of(pair["a"]), name_of(pair["b"]), verdict), []).append(said)
+    for (a, b, verdict), listed in verdicts.items():
+        if verdict == "not told":
+            text = f"Whether {a} or {b} is better: {', '.join(listed)}; 95 % intervals that hold 0, {users} users."
+        else:
+            text = f"{a[:1].upper()}{a[1:]} is {verdict} than {b}: {', '.join(listed)}; 95 % intervals, {users} users."
+        yield Finding(verdict != "not told", text)
+
+
+def ranking(compare: Json) -> Iterator[Finding]:
+    """How near the top of the whole catalogue liked places stand, by each network."""
+    for name in NETWORKS:
+        own = at(compare, "models", name, "ranking")
+        figures = [
+            f"{name_of(figure)} {with_interval(at(own, figure), at(own, 'intervals', figure))}"
+            for figure in ("ndcg_at_10", "recall_at_10")
+            if at(own, figure) is not None
+        ]
+        if figures:
+            yield Finding(
+                True,
+                f"Of all {count(at(own, 'candidates'))} places {name} ranks what a user will like with "
+                f"{' and '.join(figures)}, the mean of {count(at(own, 'users'))} users.",
+            )
+
+
+def ablation(compare: Json) -> Iterator[Finding]:
+    """What a group of features adds to the history numbers, by the interval of its difference in AUC."""
+    gains = [row for row in compare["ablation"] if row["name"] != "numbers"]
+    gains = [row for row in gains if at(row, "difference", "auc") is not None]
+    named = {
+        id(row): f"{group_of(row['name'])} {signed(row['difference']['auc'])} ({interval(row['difference'])})"
+        for row in gains
+    }
+    clear = [row for row in gains if excludes_zero(row["difference"])]
+    for verb, sign in (("adds", 1), ("costs", -1)):
+        listed = [named[id(row)] for row in clear if row["difference"]["auc"] * sign > 0]
+        if listed:
+            text = f"Beside the history numbers this {verb} AUC (95 % intervals): {', '.join(listed)}."
+            yield Finding(True, text)
+    silent = [named[id(row)] for row in gains if row not in clear]
+    if silent:
+        yield Finding(False, f"Whether this adds to the history numbers: AUC by {', '.join(silent)}; intervals hold 0.")
+    if len(gains) > 1:
+        text = (
+            f"Each of the ablation's {len(gains)} intervals by itself: at 95 %, one in twenty excludes 0 by luck alone."
+        )
+        yield Finding(False, text)
+
+
+def group_of(name: str) -> str:
+    """`numbers+text` adds text."""
+    return name.replace("numbers+", "")
+
+
+def thresholds(compare: Json) -> Iterator[Finding]:
+    """The Neyman-Pearson threshold of each network, or how many disliked places it would need."""
+    for name in NETWORKS:
+        held = at(compare, "models", name, "threshold")
+        alpha, delta = at(held, "alpha"), at(held, "delta")
+        if alpha is None or delta is None:
+            continue
+        promise = f"FPR at {percent(alpha, 0)} with {percent(1 - delta, 0)} confidence"
+        if held["threshold"] is None:
+            yield Finding(
+                False,
+                f"A threshold for {name} that holds {promise}: it needs {count(held['needed'])} disliked places in "
+                f"validation, where there are {count(held['negatives'])}.",
+            )
+        else:
+            broken = held["test_fpr"] is not None and held["test_fpr"] > alpha
+            why = ", above the promise: disliked places need not stay alike over time, nor is confidence certainty"
+            yield Finding(
+                True,
+                f"Recommending above {number(held['threshold'])}, {name} holds {promise}, by "
+                f"{count(held['negatives'])} disliked places of validation; on test it had a TPR of "
+                f"{percent(held['test_tpr'])} and an FPR of {percent(held['test_fpr'])}{why if broken else ''}.",
+            )
