@@ -154,7 +154,7 @@ def _fpr_at_tpr(target: float) -> Callable[[_Sums], Floats]:
         # The slack is that of metrics.threshold_at_tpr.
         needed = np.maximum(np.ceil(target * sums.all_liked - 1e-9), 1)
         first = [np.searchsorted(liked, need) for liked, need in zip(sums.liked, needed, strict=True)]
-        rows = np.minimum(first, len(sums.end_of_row))
+        rows = sums.end_of_row[np.minimum(first, len(sums.end_of_row)) - 1]
         at = np.arange(len(rows))
         above = sums.every[at, rows] - sums.liked[at, rows]
         return np.where(sums.all_liked > 0, above / sums.all_disliked, np.nan)

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from models.columns import Floats
 from models.floors import raw_numbers
@@ -185,8 +186,9 @@ def answers_of_trees(splits: Splits, texts: Mapping[str, Floats], seed: int) -> 
     # scikit-learn cannot bin a constant
     varies = np.nanmax(train, axis=0, initial=-np.inf) > np.nanmin(train, axis=0, initial=np.inf)
     trees = HistGradientBoostingClassifier(max_leaf_nodes=8, early_stopping=False, random_state=seed)
-    trees.fit(train[:, varies], labels["train"])
-    return Judged(labels, {name: trees.predict_proba(rows[:, varies])[:, 1] for name, rows in read.items()})
+    with threadpool_limits(1, "openmp"):  # threads wait for each other longer than these few rows take
+        trees.fit(train[:, varies], labels["train"])
+        return Judged(labels, {name: trees.predict_proba(rows[:, varies])[:, 1] for name, rows in read.items()})
 
 
 def text_components(splits: Splits) -> dict[str, Floats]:

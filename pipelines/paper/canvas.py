@@ -117,7 +117,7 @@ def forest(axes: Axes, bars: Sequence[Bar], label: str, line: float | None = Non
 
 def few_ticks(axes: Axes) -> None:
     """As many numbers below as stay apart."""
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
 
 
 def said(bars: Sequence[Bar], digits: int = 3) -> str:

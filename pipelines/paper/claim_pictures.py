@@ -16,6 +16,7 @@ SELECTED = {"test": "selected on the test set, as the paper", "validation": "sel
 
 
 def roc(compare: Json) -> Picture:
+    """Our curves, and the points that the paper's Table 2 implies."""
     models, points = compare["models"], operating_points("test")
 
     def draw(figure: Figure) -> None:
@@ -58,6 +59,7 @@ def roc(compare: Json) -> Picture:
 
 
 def sweep(content: Json) -> Picture:
+    """FPR against TPR of every run, selected on the test set above, on validation below."""
     runs: Sequence[Json] = content["runs"]
 
     def panel(axes: Axes, selection: str) -> None:

@@ -85,6 +85,7 @@ def backwards(content: Json) -> list[Picture]:
 
 
 def of_learner(lines: Sequence[Json], learner: str) -> Picture:
+    """The lines of one learner; rows in the order of the JSON."""
     of_labels: dict[str, list[tuple[str, list[float | None]]]] = {}
     for row in lines:
         label = f"{name_of(row['features'])}:\n{row['reads']}"

@@ -28,12 +28,14 @@ def there(models: Json) -> list[str]:
     return [name for name in MODELS if name in models]
 
 
-def bar(model: str, value: float | None, bounds: Json | None, label: str | None = None) -> Bar:
+def bar(model: str, value: float | None, bounds: Json | None) -> Bar:
+    """In the model's own colour and shape."""
     shape: dict[str, Any] = {"colour": COLOURS.get(model, GREY), "marker": MARKERS.get(model, "o")}
-    return Bar(label or name_of(model), value, at(bounds, "low"), at(bounds, "high"), **shape)
+    return Bar(name_of(model), value, at(bounds, "low"), at(bounds, "high"), **shape)
 
 
 def aucs(compare: Json) -> Picture:
+    """AUC with its interval, every model, all rows and warm and cold ones apart."""
     models = compare["models"]
     of_group = {
         group: [
@@ -57,6 +59,7 @@ def aucs(compare: Json) -> Picture:
 
 
 def paired(compare: Json, rows: str = "all") -> Picture:
+    """Differences of pairs of models with their intervals, a panel a figure."""
     of_figure: dict[str, list[Bar]] = {}
     for pair in compare["paired"]:
         if pair["rows"] == rows and pair["metric"] in (*FIGURES, "ndcg_at_10"):
@@ -84,6 +87,7 @@ def paired(compare: Json, rows: str = "all") -> Picture:
 
 
 def calibration(compare: Json) -> Picture:
+    """Share liked by stated probability."""
     models = compare["models"]
 
     def draw(figure: Figure) -> None:
@@ -119,6 +123,7 @@ def calibration(compare: Json) -> Picture:
 
 
 def seeds(compare: Json) -> Picture:
+    """Each network beside the mean of all, and the floors."""
     models = compare["models"]
 
     def strip(axes: Axes, figure: str) -> None:
@@ -157,6 +162,7 @@ def seeds(compare: Json) -> Picture:
 
 
 def ablation(compare: Json) -> Picture:
+    """AUC of each group of features above that of the numbers alone."""
     bars = []
     for row in compare["ablation"]:
         label = f"{row['name'].replace('numbers+', '+ ')}  {with_spread(row['auc'], row['auc_std'])}"
@@ -181,6 +187,7 @@ def ablation(compare: Json) -> Picture:
 
 
 def ranking(compare: Json) -> Picture:
+    """NDCG@10 and recall@10 over the whole catalogue."""
     models = compare["models"]
     of_figure = {
         figure: [

@@ -109,9 +109,11 @@ def test_paired_differences_are_differences(made: dict[str, Any]) -> None:
         else:
             assert one["difference"] == pytest.approx(a - b)
             assert one["low"] is None or one["low"] <= one["high"]
+            assert one["rows"] != "all" or one["low"] <= one["difference"] <= one["high"]
     for one in made["paired_ranking"]:
         a, b = (made["models"][one[side]]["ranking"][one["metric"]] for side in "ab")
         assert one["difference"] == pytest.approx(a - b)
+        assert one["low"] <= one["difference"] <= one["high"]
 
 
 def test_who_knows_nothing_ranks_by_chance(made: dict[str, Any], splits: dict[str, TrainingRows]) -> None:
@@ -142,21 +144,28 @@ def test_the_same_again_and_whatever_selection_says(workspace: Workspace, made: 
     assert run(workspace, params, "again").read_bytes() == first
 
 
-def columns_of(variant: Variant) -> set[str]:
-    vectors = {name for spaces in variant.vectors.values() for space in spaces for name in space}
-    tags = {variant.price_tag} if variant.price_tag else set()
-    return set(variant.texts.values()) | tags | set(variant.lists.values()) | vectors
+# Group -> what its columns' names say.
+SAYS = {"text": "_text__", "summaries": "_summary__", "tags": "_tags__", "captions": "__caption_", "image": "__image_"}
+
+
+def vectors_of(variant: Variant) -> list[str]:
+    return [name for spaces in variant.vectors.values() for space in spaces for name in space]
+
+
+def tags_of(variant: Variant) -> list[str]:
+    return [*([variant.price_tag] if variant.price_tag else []), *variant.lists.values()]
 
 
 def test_groups_read_what_they_say() -> None:
-    """Each group alone reads its columns; several read the sum; everything reads all that models can read."""
-    alone = {group.reads[1]: columns_of(group.variant) for name, group in GROUPS.items() if name.startswith("numbers+")}
-    assert columns_of(GROUPS["numbers"].variant) == set()
-    for name, group in GROUPS.items():
-        expected = set().union(*(alone[part] for part in group.reads if part != "numbers"))
-        assert columns_of(group.variant) == expected, name
+    """All that models can read of these kinds, and of no other; each once."""
     readable = {name for name in training_set_schema().names if "__" in name and not name.endswith("_id")}
-    assert columns_of(GROUPS["everything"].variant) == {name for name in readable if "_history__" not in name}
+    for name, (reads, variant) in GROUPS.items():
+        expected = {column for column in readable if any(SAYS[part] in column for part in reads if part != "numbers")}
+        read = [*vectors_of(variant), *tags_of(variant)]
+        assert sorted(read) == sorted(expected), name
+        assert set(variant.texts.values()) <= expected
+        assert set(variant.texts) == ({"user", "business"} if {"text", "summaries"} & set(reads) else set()), name
+    assert set(GROUPS["everything"].reads) == {"numbers", *SAYS}
 
 
 @pytest.mark.parametrize("taught", ["both labels", "one"])

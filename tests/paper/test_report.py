@@ -353,6 +353,7 @@ def test_the_stage_writes_the_page(tmp_path, params, html):
             {"sweep": {"runs": [], "data": {"protocol": "leave_one_out"}}},
             "is of protocol leave_one_out, params.yaml says",
         ),
+        ({"sweep": {"runs": [], "data": {"rows": {"test": 7}}}}, "sweep.json: has rows {'test': 7}, "),
     ],
 )
 def test_inputs_of_no_use_are_refused_in_one_line(tmp_path, params, changed, message):
