@@ -10,6 +10,7 @@ from tests.params import ROOT
 TOLD = {
     "dvc.yaml": "the story: every stage, what it reads and what it makes",
     "params.yaml": "every parameter, with its values",
+    "pipelines/paper/dvc.yaml": "the paper's experiment and its judgement, stages of their own",
     "expectations/": "the suites of data checks, one JSON a table (docs/expectations.md)",
     "pipelines/prompts/": "what language models are asked, a versioned file a question",
     "pipelines/vocabularies/": "restaurant types, dishes, synonyms, words of price: each names its source",
@@ -20,6 +21,7 @@ TOLD = {
 ROOMS = (
     "feature_repo",
     "pipelines",
+    "pipelines/paper",
     "pipelines/core",
     "pipelines/core/extractive",
     "pipelines/core/openai_api",

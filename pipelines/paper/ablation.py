@@ -23,6 +23,13 @@ SUMMARIES, CAPTIONS = PROPOSED.vectors["text"], PROPOSED.vectors["caption"]
 NUMBERS = Variant(texts={}, price_tag=None, lists={}, vectors={})
 
 
+class Floor(NamedTuple):
+    """What a floor's AUC on test is, and (R,) in each draw of users."""
+
+    auc: float | None
+    replicates: Floats
+
+
 class Group(NamedTuple):
     """A row of the ablation: what is read, in words and as the network has it."""
 
@@ -58,8 +65,11 @@ def ablation(
     params: Params,
     members: Sequence[Member],
     learned: Mapping[str, Said],
+    floors: Mapping[str, Floor],
 ) -> list[dict[str, Any]]:
     """A row a group: means over its networks on test, and how the mean AUC differs from that on numbers alone.
+
+    `against`: how the AUC of its networks' mean probability, what one would deploy, differs from each floor's.
 
     Networks are `members` trained here, or what is `learned` already of a group. The difference's interval is of users
     drawn anew, by `draws` over `users` (N,), the test rows' own, and of networks drawn anew: those of one group differ
@@ -75,7 +85,9 @@ def ablation(
         replicates = np.stack([replicated(labels, one, users, draws, ["auc"])["auc"] for one in said["test"]])
         drawn = mean_of_drawn_networks(replicates, np.random.default_rng([params.compare.seed, number]))
         alone = alone or (mean, drawn)
-        gain = None if mean is None or alone[0] is None else mean - alone[0]
+        together = said["test"].mean(axis=0)
+        of_mean = replicated(labels, together, users, draws, ["auc"])["auc"]
+        gain = less(mean, alone[0])
         made.append(
             {
                 "name": name,
@@ -86,9 +98,17 @@ def ablation(
                 "log_loss": mean_log_loss(labels, said["test"]),
                 "validation_log_loss": mean_log_loss(splits["validation"].labels, said["validation"]),
                 "difference": {"auc": gain, **interval(drawn - alone[1])},
+                "against": {
+                    floor: {"auc": less(auc(labels, together), its.auc), **interval(of_mean - its.replicates)}
+                    for floor, its in floors.items()
+                },
             }
         )
     return made
+
+
+def less(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
 
 
 def mean_log_loss(labels: Labels, probabilities: Floats) -> float | None:

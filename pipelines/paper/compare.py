@@ -24,7 +24,7 @@ from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
 from pipelines.core.progress import progress
 from pipelines.core.training_rows import TrainingRows, read_splits
-from pipelines.paper.ablation import ablation
+from pipelines.paper.ablation import Floor, ablation
 from pipelines.paper.catalogue import Catalogue, catalogue_of, cut_of, wishes_of
 from pipelines.paper.judged import LEARNED_FLOORS, NETWORKS, Judged, Splits, floor_models, members_of, networks
 
@@ -181,6 +181,10 @@ def compare(splits: Splits, args: argparse.Namespace, params: Params) -> dict[st
             params,
             members_of(params.compare.ablation_seeds, params),
             {name: judged[name].members for name in NETWORKS},
+            {
+                name: Floor(models[name]["rows"]["all"]["auc"], replicates[name, "all"]["auc"])
+                for name in LEARNED_FLOORS
+            },
         ),
     }
 

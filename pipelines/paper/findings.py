@@ -31,7 +31,7 @@ HEADLINES = ("auc", "log_loss", "pr_auc_negative", "fpr_at_tpr_90", "ndcg_at_10"
 def all_findings(compare: Json, swept: Json, leaked: Json, made_with: Json) -> tuple[dict[str, list[str]], list[str]]:
     """Topic -> sentences that the data support; and the sentences of what they do not."""
     topics = {
-        "The two models and the floors": [*differences(compare), *ranking(compare)],
+        "The two models and the floors": [*differences(compare), *above_floors(compare), *ranking(compare)],
         "What each feature group adds": list(ablation(compare)),
         "The paper's sweep": list(sweep(swept)),
         "A threshold one can trust": list(thresholds(compare)),
@@ -75,6 +75,33 @@ def differences(compare: Json, metrics: Sequence[str] = HEADLINES) -> Iterator[F
         else:
             text = f"{a[:1].upper()}{a[1:]} is {verdict} than {b}: {', '.join(listed)}; 95 % intervals, {users} users."
         yield Finding(verdict != "not told", text)
+
+
+def above_floors(compare: Json) -> Iterator[Finding]:
+    """Whether the variant that validation prefers, of all that were tried, is above both learned floors; else why not.
+
+    An interval's width goes with the square root of the rows, so a difference d with half-width h leaves out 0 from
+    about n (h / d)^2 rows on.
+    """
+    tried = [row for row in compare["ablation"] if at(row, "validation_log_loss") is not None and at(row, "against")]
+    if not tried:
+        return
+    best = min(tried, key=lambda row: row["validation_log_loss"])
+    gaps = [(floor, gap) for floor, gap in best["against"].items() if gap["auc"] is not None]
+    listed = ", ".join(f"{name_of(floor)} by {signed(gap['auc'])} ({interval(gap)})" for floor, gap in gaps)
+    variant = f"{best['name'].replace('+', ' and ')} (log loss {number(best['validation_log_loss'], 4)} there)"
+    chosen = f"of {len(tried)} groups of features tried, validation prefers {variant}; on test its AUC differs from"
+    if all(excludes_zero(gap) and gap["auc"] > 0 for _, gap in gaps):
+        yield Finding(True, f"A network above both learned floors by more than its interval: {chosen} {listed}.")
+        return
+    test = at(compare, "models", "logistic", "rows") or {}
+    rows, cold = at(test, "all", "n") or 0, at(test, "cold", "n") or 0
+    unclear = [gap for _, gap in gaps if not excludes_zero(gap) and gap["auc"] > 0 and gap["low"] is not None]
+    needed = max((rows * ((gap["high"] - gap["low"]) / 2 / gap["auc"]) ** 2 for gap in unclear), default=0)
+    why = f" Of {count(rows)} test rows {count(cold)} are cold: there is no history of their user or business to read."
+    if needed:
+        why += f" So small a difference would show from about {count(round(needed, -2))} such rows on."
+    yield Finding(False, f"Whether a network is above both learned floors: {chosen} {listed}.{why}")
 
 
 def ranking(compare: Json) -> Iterator[Finding]:

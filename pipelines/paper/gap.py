@@ -7,8 +7,8 @@ import numpy as np
 
 from pipelines.paper.backwards import LEARNERS, READS, Experiment
 from pipelines.paper.published import operating_points
-from pipelines.paper.repeats import summary, t_interval
-from pipelines.paper.wording import name_of, number, percent, with_interval
+from pipelines.paper.repeats import summary
+from pipelines.paper.wording import name_of, number, percent
 
 CELL = ("proposed", "basic", 0.1)  # the row of least FPR in Table 1, and of the widest gap
 Point = dict[str, Any]
@@ -125,21 +125,39 @@ def of_controls(found: Sequence[Experiment]) -> Iterator[str]:
     )
     for learner in LEARNERS:
         for reads in READS:
-            told = [
-                f"{name_of(one.features)} {above_coin(one, 'held')}, on test {above_coin(one, 'test')}"
-                for one in found
-                if (one.learner, one.reads, one.labels) == (learner, reads, "permuted")
-            ]
-            yield f"{name_of(learner)} on {reads}, ratings dealt anew: {'; '.join(told)}."
+            lines = [one for one in found if (one.learner, one.reads, one.labels) == (learner, reads, "permuted")]
+            if lines:
+                yield of_control(lines)
 
 
-def above_coin(one: Experiment, split: str) -> str:
-    """Mean AUC over permutations with its t interval, and whether that lies above 0.5."""
-    over_seeds = summary(judged.auc(split) for judged in one.judged)
-    bounds = t_interval(over_seeds["mean"], over_seeds["std"], over_seeds["n"])
-    low = bounds["low"]
-    verdict = "" if low is None else ", above 0.5" if low > 0.5 else ", not told from 0.5"
-    return f"{with_interval(over_seeds['mean'], bounds)}{verdict}"
+def of_control(lines: Sequence[Experiment]) -> str:
+    """One learner's sentence, a rule a line."""
+    first = lines[0]
+    coins = {split: coin(first, split) for split in ("held", "test")}
+    told, beyond = [], []
+    for one in lines:
+        aucs = {split: summary(judged.auc(split) for judged in one.judged)["mean"] for split in coins}
+        told.append(f"{name_of(one.features)} {number(aucs['held'])} and {number(aucs['test'])}")
+        for split, where in (("held", "untold train rows"), ("test", "test rows")):
+            value, width = aucs[split], coins[split]
+            if value is not None and width is not None and value > 0.5 + width:
+                beyond.append(f"{name_of(one.features)} on {where}")
+    return (
+        f"{name_of(first.learner)} on {first.reads}, ratings dealt anew {len(first.judged)} times, AUC on untold train"
+        f" rows and on test rows: {'; '.join(told)}. A coin would be within 0.5 ± {number(coins['held'])} and ±"
+        f" {number(coins['test'])}; above it: {', '.join(beyond) or 'nothing'}."
+    )
+
+
+def coin(one: Experiment, split: str) -> float | None:
+    """Three standard deviations of a mean AUC of scores that know nothing; so many, as there are many lines.
+
+    3 sqrt((m + n + 1) / (12 m n k)): of the Mann-Whitney statistic of m and n rows without ties, k permutations.
+    """
+    counts = np.bincount(one.judged[0].labels[split], minlength=2).tolist()
+    if min(counts) == 0:
+        return None
+    return float(3 * ((sum(counts) + 1) / (12 * counts[0] * counts[1] * len(one.judged))) ** 0.5)
 
 
 CANNOT_SAY = (

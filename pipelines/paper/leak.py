@@ -5,7 +5,6 @@ but figures. The second, quieter leak is that of the paper's own protocol (`back
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from models.floors import gradient_boosting
 from models.metrics import auc
 from models.trainer import Member
 from models.variants import Variant
 from pipelines.core.command import run_stage
+from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
-from pipelines.core.tables import REVIEWS, read_table, whole_file
+from pipelines.core.tables import REVIEWS, read_table
 from pipelines.core.training_rows import TrainingRows, read_splits
 from pipelines.history import MEMBER_COLUMNS, read_members, read_vectors
 from pipelines.learning import learn
@@ -59,6 +58,7 @@ def leaky(splits: Splits, members: pa.Table, made: Mapping[str, np.ndarray]) -> 
 def worth(of_features: Mapping[str, Splits], params: Params, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """A line for each network, and for boosted trees on the numbers, on each kind of features; AUC is test's."""
     members = [Member(seed, params.dropout, params.class_weights) for seed in seeds]
+    params = params.model_copy(update={"selection": "validation"})  # the experiment's one leak is in the features
     lines = []
     for name, variant in NETWORKS.items():
         for features, splits in of_features.items():
@@ -67,8 +67,7 @@ def worth(of_features: Mapping[str, Splits], params: Params, seeds: Sequence[int
     for features, splits in of_features.items():
         columns = {split: rows.columns for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
-        with threadpool_limits(1, "openmp"):
-            trees = gradient_boosting(columns, labels, tuple(splits), seeds[0])  # the same from every seed
+        trees = gradient_boosting(columns, labels, tuple(splits), seeds[0])  # the same from every seed
         answers = {split: trees[split][None] for split in splits}
         lines.append(line("gradient_boosting", features, splits, answers))
     return lines
@@ -131,8 +130,7 @@ def main(args: argparse.Namespace, params: Params) -> None:
     found = list(experiments(histories, params))
     content["backwards"] = [one.line() for one in found] + missing_lines(histories)
     content["explains"] = explains(found)
-    with whole_file(args.out) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(content, args.out)
     for row in content["leak"]:
         print(f"leak: {row['model']}, {row['features']}: test AUC {row['auc']:.3f}")
 

@@ -17,8 +17,9 @@ from pipelines.core.training_rows import model_schema
 from pipelines.obvious import Obvious, World, same
 from pipelines.paper import backwards, leak
 from pipelines.paper.backwards import Experiment, Judged, answers_of_trees, dealt_after, dealt_before, text_components
-from pipelines.paper.gap import explains, luck
+from pipelines.paper.gap import coin, explains, luck
 from pipelines.paper.left_out import KINDS, VIEWS, Histories
+from pipelines.paper.wording import name_of
 from pipelines.split import split_reviews
 from tests.histories import DAY, MEMBERS, history_params, rule_of, world_of, worlds
 from tests.params import params_with
@@ -161,6 +162,15 @@ def test_the_gap_is_what_is_known_by_heart_and_what_is_read_backwards():
     told = " ".join(found["words"])
     assert "reading backwards adds 35.0 points" in told
     assert "gradient boosting on numbers and entity text: these data hold too few rows" in told
+
+
+def test_only_what_no_coin_does_is_told_to_be_above_it():
+    read, noise = made_up("pair", 0.2, 0.47), made_up("fold", 0.47, 0.47)
+    # AUC is 1 - share here, and three standard deviations of 100 and 100 rows are 0.12.
+    assert coin(read, "held") == pytest.approx(3 * (201 / 120_000) ** 0.5)
+    told = " ".join(explains([replace(one, labels="permuted") for one in (read, noise)])["words"])
+    assert f"{name_of('pair')} 0.800 and 0.530" in told
+    assert f"above it: {name_of('pair')} on untold train rows." in told
 
 
 def test_luck_of_nothing_is_unknown():

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines.core.errors import UserError
 from pipelines.paper import report
-from pipelines.paper.findings import all_findings, differences, in_short
+from pipelines.paper.findings import above_floors, all_findings, differences, in_short
 from pipelines.paper.leak_findings import coin_width
 from tests.paper import made_up
 from tests.params import ROOT, params_with
@@ -191,6 +191,30 @@ def test_an_interval_that_holds_0_is_none():
     assert "AUC +0.020 (−0.010 to 0.050)" in found[0].text
     supported, unsupported = sentences(one_pair("auc", 0.02, -0.01, 0.05))
     assert found[0].text in unsupported and found[0].text not in supported
+
+
+def test_the_variant_that_validation_prefers_stands_against_the_floors():
+    compare = made_up.compare()
+    best = compare["ablation"][3]
+    best["validation_log_loss"] = 0.1
+    best["against"] = {
+        "logistic": {"auc": 0.006, "low": -0.002, "high": 0.014},
+        "gradient_boosting": {"auc": 0.03, "low": 0.02, "high": 0.04},
+    }
+    (silent,) = above_floors(compare)
+    assert not silent.told
+    assert "of 9 groups of features tried, validation prefers numbers and tags (log loss 0.1000 there)" in silent.text
+    assert "logistic regression by +0.006 (−0.002 to 0.014), gradient boosting by +0.030" in silent.text
+    # 1,501 rows x (0.008 / 0.006)^2
+    assert "1,501 test rows 109 are cold" in silent.text
+    assert "from about 2,700 such rows on" in silent.text
+    best["against"]["logistic"]["low"] = 0.001
+    (told,) = above_floors(compare)
+    assert told.told
+    best["against"]["logistic"] = {"auc": -0.01, "low": -0.02, "high": -0.001}
+    (worse,) = above_floors(compare)
+    assert not worse.told
+    assert "such rows on" not in worse.text
 
 
 def test_no_interval_is_no_finding():
