@@ -7,7 +7,7 @@ hardware adds (a stack of another size may take another kernel).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -21,13 +21,13 @@ BIT_STEPS = 2**16  # of dropout's uniform numbers: a rate is met to 1/65,536
 class RandomBits:
     """The random numbers of training, streams of a distinct seed's own: members of one seed draw the same numbers.
 
-    Batches and dropout have a stream each, since who has no dropout draws nothing for it.
+    Batches have a stream, and so has each layer of dropout (`purpose`): one that drops nothing draws nothing, and no
+    other may notice.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
+    def __init__(self, seeds: Sequence[int], purpose: int = 0) -> None:
         self.seeds = tuple(dict.fromkeys(seeds))
-        self.streams = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        self.orders = [torch.Generator().manual_seed(seed + 2**32) for seed in self.seeds]
+        self.streams = [torch.Generator().manual_seed(seed + purpose * 2**32) for seed in self.seeds]
         self.owners = torch.tensor([self.seeds.index(seed) for seed in seeds])  # (M,) member -> stream
 
     def uniform(self, rows: int, width: int) -> Tensor:
@@ -41,8 +41,8 @@ class RandomBits:
 
     def permutations(self, count: int) -> Tensor:
         """An order of `count` rows for each member, (M, count), or (1, count) where all share one."""
-        orders = torch.stack([torch.randperm(count, generator=stream) for stream in self.orders])
-        return orders if len(orders) == 1 else orders[self.owners]
+        orders = torch.stack([torch.randperm(count, generator=stream) for stream in self.streams])
+        return orders if len(self.streams) == 1 else orders[self.owners]
 
     def keep(self, members: Tensor) -> None:
         """Go on with `members` (K,) alone. Streams that nobody draws from any more still run: cheap, and simple."""
@@ -74,7 +74,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rates.any():
             return x
-        dropped = (self.rates * BIT_STEPS).round()
+        dropped = (self.rates * BIT_STEPS).round().clamp(max=BIT_STEPS - 1)
         scale = (BIT_STEPS / (BIT_STEPS - dropped)).to(x.dtype)
         least = (dropped - BIT_STEPS // 2).to(torch.int16)
         kept = self.bits.uniform(x.shape[1], x.shape[2]) >= least[:, None, None]
@@ -104,10 +104,10 @@ def dropouts(network: nn.Module) -> Iterable[tuple[str, Dropout]]:
     return ((name, layer) for name, layer in network.named_modules() if isinstance(layer, Dropout))
 
 
-def draw_from(network: nn.Module, bits: RandomBits) -> None:
-    """Let all dropout of `network` draw from `bits`, one layer after the other."""
-    for _, layer in dropouts(network):
-        layer.bits = bits
+def draw_by(network: nn.Module, seeds: Sequence[int]) -> None:
+    """Give each layer of dropout its random numbers, by the members' `seeds` (M)."""
+    for purpose, (_, layer) in enumerate(dropouts(network), start=1):
+        layer.bits = RandomBits(seeds, purpose)
 
 
 def keep(network: nn.Module, members: Tensor) -> None:
@@ -117,6 +117,17 @@ def keep(network: nn.Module, members: Tensor) -> None:
         parameter.grad = None
     for _, layer in dropouts(network):
         layer.rates = layer.rates[members]
+        layer.bits.keep(members)
+
+
+def rates_of(network: nn.Module) -> list[Tensor]:
+    """Of each layer of dropout, (M,)."""
+    return [layer.rates for _, layer in dropouts(network)]
+
+
+def set_rates(network: nn.Module, rates: Sequence[Tensor]) -> None:
+    for (_, layer), its in zip(dropouts(network), rates, strict=True):
+        layer.rates = its
 
 
 def size(network: nn.Module) -> int:
@@ -179,8 +190,3 @@ def lower_triangle(count: int) -> Tensor:
     """Places of (1,0), (2,0), (2,1), ... in a flattened square of `count`."""
     rows, columns = torch.tril_indices(count, count, offset=-1)
     return rows * count + columns
-
-
-def members_of(parameters: Mapping[str, Tensor], member: int) -> dict[str, Tensor]:
-    """The state of one member of a stack, as a stack of one."""
-    return {name: tensor[member : member + 1].clone() for name, tensor in parameters.items()}

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer a number."""
+    """A network's output is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,9 @@ def fit(
     left, whole again, at each member's best epoch by it. `weights` (M, 2): of labels; `seeds` (M): of batches and
     dropout. The same seeds, rows, stack and number of threads give the same bits. Raises Diverged.
     """
-    bits = stacked.RandomBits(seeds)
-    stacked.draw_from(network, bits)
+    orders = stacked.RandomBits(seeds)
+    stacked.draw_by(network, seeds)
+    rates = stacked.rates_of(network)
     optimizer = torch.optim.Adam(
         network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
     )
@@ -181,7 +182,7 @@ def fit(
     last = np.zeros(len(seeds), np.int64)
     epochs: list[Epoch] = []
     for number in range(1, schedule.epochs + 1):
-        train_epoch(network, watched["train"], weights, optimizer, bits, schedule.batch_size)
+        train_epoch(network, watched["train"], weights, optimizer, orders, schedule.batch_size)
         epoch = judge(network, watched, weights, members.numpy().copy(), number, with_auc)
         epochs.append(epoch)
         on_epoch(epoch)
@@ -196,9 +197,10 @@ def fit(
             members, weights = members[going], weights[going]
             watched = {split: rows.members(going) for split, rows in watched.items()}
             stacked.keep(network, going)
-            bits.keep(going)
+            orders.keep(going)
             for state in optimizer.state.values():
                 state |= {name: state[name][going] for name in ("exp_avg", "exp_avg_sq")}
+    stacked.set_rates(network, rates)
     restore(network, best[selections[0]])
     return Fitted(epochs, best, last)
 
@@ -215,13 +217,13 @@ def train_epoch(
     rows: Rows,
     weights: Tensor,
     optimizer: torch.optim.Optimizer,
-    bits: stacked.RandomBits,
+    orders: stacked.RandomBits,
     batch_size: int,
 ) -> None:
     """One pass over `rows`, each member in an order of its own seed's."""
     labels = torch.from_numpy(rows.labels.astype(np.float32))
     network.train()
-    for batch in bits.permutations(len(labels)).split(batch_size, dim=1):
+    for batch in orders.permutations(len(labels)).split(batch_size, dim=1):
         logits = network(rows.batch(batch))
         optimizer.zero_grad()
         weighted_log_loss(logits, labels[batch], weights).sum().backward()

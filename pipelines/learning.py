@@ -4,19 +4,21 @@ One way for all who train: the stages `reduce` and `train`, and the paper's expe
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from models import stacked
 from models.columns import Columns
 from models.encoding import DenseEncoding, Encoding
 from models.history_numbers import used_numbers
 from models.losses import class_weights
 from models.recommender import RankingStack, build, build_reducers
 from models.reducer import Reducer, UpstreamClassifier
-from models.selection import Selection
+from models.selection import BY_FPR_OF, Selection
 from models.stacked import stack
 from models.tags import ListEncoding, OneHotEncoding
 from models.trainer import Diverged, Epoch, Fitted, Member, Rows, Schedule, fit, seeded
@@ -24,6 +26,7 @@ from models.variants import Variant
 from models.vectors import VectorEncoding
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.progress import progress
 from pipelines.core.training_rows import TrainingRows, reducers_part
 from pipelines.core.vocabulary import MOST_SUBTYPES, PRICE_TAGS, restaurant_types
 
@@ -32,35 +35,42 @@ OnEpoch = Callable[[Epoch], None]
 # What each selection looks at after every epoch: the paper's looks at test.
 WATCHED: Mapping[Selection, tuple[str, ...]] = {
     "validation": ("train", "validation"),
+    "validation_fpr": ("train", "validation"),
     "paper": ("train", "validation", "test"),
 }
 
 
 def learn(
-    splits: Splits, variant: Variant, params: Params, members: Sequence[Member], label: str
+    splits: Splits, variant: Variant, params: Params, members: Sequence[Member], label: str | None
 ) -> dict[str, NDArray[np.float64]]:
     """Split -> calibrated probabilities (M, N) of networks learned from train and validation, as params say.
 
-    `variant` says what is read, `label` heads the progress. UserError where training diverges or cannot begin.
+    `variant` says what is read, `label` heads the progress (None: nobody watches). UserError where training diverges or
+    cannot begin.
     """
     learned = recommender(splits, variant, params, members, label)
     return {split: learned.member_probabilities(rows.columns) for split, rows in splits.items()}
 
 
 def recommender(
-    splits: Splits, variant: Variant, params: Params, members: Sequence[Member], label: str
+    splits: Splits, variant: Variant, params: Params, members: Sequence[Member], label: str | None
 ) -> RankingStack:
     """The networks of `learn`."""
     vectors = fit_encodings(splits["train"].columns, variant)
     reducers = fit_reducers(splits, vectors, params, [member.seed for member in members], label)
     encoding = encoding_for(splits["train"].columns, variant, vectors, params)
     made = prepare(splits["train"], encoding, reducers, params, members)
-    with tqdm(total=schedule_of(params).epochs, desc=label, unit="epoch", delay=1) as bar:
-        train_stack(made, splits, params, members, lambda epoch: advance(bar, epoch))
+    with epochs_bar(schedule_of(params).epochs, label) as bar:
+        train_stack(made, splits, params, members, lambda epoch: advance(bar, epoch), with_auc=False)
     return made
 
 
-def advance(bar: "tqdm", epoch: Epoch) -> None:
+def epochs_bar(total: int, label: str | None) -> "tqdm[Any]":
+    """Progress in epochs; with None nobody watches."""
+    return progress(total, label or "", "epoch", watched=label is not None)
+
+
+def advance(bar: "tqdm[Any]", epoch: Epoch) -> None:
     """Show an epoch: validation's log loss, of several members the mean."""
     bar.set_postfix(validation=f"{epoch.figures['validation'].log_loss.mean():.4f}", refresh=False)
     bar.update()
@@ -89,8 +99,7 @@ def fit_reducers(
     part = part_of_train(splits["train"], params) if params.reduce.mode == "split" else None
     for field, reducer in build_reducers(params.reduce.model_dump(), vectors, distinct).items():
         fit_alone(reducer, splits, vectors[field], part, params, distinct, label)
-        for parameter in reducer.parameters():
-            parameter.data = parameter.data[owners]
+        stacked.keep(reducer, owners)
         drawn[field] = reducer
     return drawn
 
@@ -119,7 +128,7 @@ def fit_alone(
     if part is not None:
         watched["train"] = watched["train"].only(part)
     schedule = Schedule(**stage.model_dump(include=set(Schedule.__annotations__)))
-    with tqdm(total=stage.epochs, desc=f"{label}, {field}", unit="epoch", delay=1, disable=label is None) as bar:
+    with epochs_bar(stage.epochs, label and f"{label}, {field}") as bar:
         try:
             fit(network, watched, even(len(seeds)), schedule, seeds, lambda epoch: advance(bar, epoch), with_auc=False)
         except Diverged as error:
@@ -185,6 +194,7 @@ def train_stack(
     It stops by `selection`, or by the first of `selections`.
     """
     wanted = tuple(selections or [params.selection])
+    check_selectable(splits, wanted)
     joint = params.reduce.mode == "joint"
     names = dict.fromkeys(split for selection in wanted for split in WATCHED[selection])
     watched = {split: rows_for(made, splits[split], joint) for split in names}
@@ -198,6 +208,17 @@ def train_stack(
     except Diverged as error:
         where = "paper" if params.selection == "paper" else "train"
         raise UserError(f"train: {error}; lower `{where}.learning_rate` ({schedule.learning_rate})") from None
+
+
+def check_selectable(splits: Splits, selections: Sequence[Selection]) -> None:
+    """UserError where a selection by FPR has no disliked row to have an FPR of: no epoch would ever be better."""
+    for selection in selections:
+        split = BY_FPR_OF.get(selection)
+        if split is not None and not (splits[split].labels == 0).any():
+            raise UserError(
+                f"selection by the FPR of {split}: none of its {len(splits[split].labels)} rows is disliked;"
+                " take more reviews, or `selection: validation`"
+            )
 
 
 def rows_for(made: RankingStack, rows: TrainingRows, joint: bool) -> Rows:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from dvclive import Live
 from torch import nn
-from tqdm import tqdm
 
 from models import saved
 from models.columns import Unencodable
@@ -23,7 +22,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.tables import whole_file
 from pipelines.core.training_rows import TrainingRows, fingerprint, read_splits
-from pipelines.learning import advance, encoding_for, prepare, schedule_of, train_stack
+from pipelines.learning import advance, encoding_for, epochs_bar, prepare, schedule_of, train_stack
 
 # What the model was made with, and says of itself.
 KEPT = {"protocol", "model", "selection", "dropout", "class_weights", "seed", "networks", "train", "paper"}
@@ -93,7 +92,7 @@ def trained(
     kept |= {"reduce": reducers.about["params"]["reduce"]}
     with (
         Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live,
-        tqdm(total=schedule_of(params).epochs, desc="train", unit="epoch") as bar,
+        epochs_bar(schedule_of(params).epochs, "train") as bar,
     ):
 
         def on_epoch(epoch: Epoch) -> None:

@@ -13,6 +13,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 AnyShare = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+ClassWeights = Literal["basic", "sqrt", "none"]
 Protocol = Literal["point_in_time", "leave_one_out"]
 Source = Literal["synthetic", "google_restaurants", "google_local", "yelp", "zomato", "table"]
 Column = Literal["review_id", "user_id", "business_id", "rating", "text", "timestamp"]
@@ -216,9 +217,6 @@ class Paper(Section):
     batch_size: Annotated[int, Field(ge=1)]
 
 
-ClassWeights = Literal["basic", "sqrt", "none"]
-
-
 class Sweep(Section):
     """The paper's grid."""
 
@@ -234,8 +232,7 @@ class Compare(Section):
     """How the models are judged beside each other."""
 
     seed: Seed  # of the users drawn
-    seeds: Annotated[int, Field(ge=1)]  # networks a model: their mean is judged, and each beside it
-    ablation_seeds: Annotated[int, Field(ge=1)]  # networks a group of features
+    seeds: Annotated[int, Field(ge=1)]  # networks a model and a group of features: each is judged, and their mean
     replicates: Annotated[int, Field(ge=200)]  # of the bootstrap
     ranked_users: Annotated[int, Field(ge=1)]  # at most
     alpha: Share  # promised FPR
@@ -262,7 +259,7 @@ class Params(Section):
     model: Literal["proposed", "baseline"]
     selection: Literal["validation", "paper"]
     dropout: Dropout
-    class_weights: Literal["basic", "sqrt", "none"]
+    class_weights: ClassWeights
     seed: Seed
     networks: Annotated[int, Field(ge=1)]
     cache: Cache

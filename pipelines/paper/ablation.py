@@ -1,18 +1,16 @@
 """What each group of features adds: the same network on the history numbers and one group, on several, on all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bootstrap import Draws, interval, mean_of_drawn_networks, replicated
+from models.columns import Columns
 from models.metrics import Floats, Labels, auc, log_loss
-from models.trainer import Member
 from models.variants import VARIANTS, Variant
-from pipelines.core.params import Params
-from pipelines.core.training_rows import TrainingRows
-from pipelines.learning import learn
+from models.vectors import has_vector
 
 Said = Mapping[str, Floats]
 """Split -> probabilities (M, N) of M networks."""
@@ -58,53 +56,102 @@ GROUPS: Mapping[str, Group] = {
 }
 
 
+def with_data(train: Columns) -> dict[str, Variant]:
+    """The groups that can be told from the numbers alone, by train rows' columns.
+
+    One kind of features that no train row has would be the numbers once more, under other random numbers.
+    """
+    return {
+        name: group.variant for name, group in GROUPS.items() if len(group.reads) != 2 or has_data(group.variant, train)
+    }
+
+
+def has_data(variant: Variant, columns: Columns) -> bool:
+    """Whether any row has anything of what `variant` reads beside the numbers."""
+    vectors = [name for spaces in variant.vectors.values() for space in spaces for name in space]
+    tags = [*([variant.price_tag] if variant.price_tag else []), *variant.lists.values()]
+    return any(has_vector(columns[name]).any() for name in vectors) or any(any(columns[name]) for name in tags)
+
+
 def ablation(
-    splits: Mapping[str, TrainingRows],
+    labels: Mapping[str, Labels],
+    said: Mapping[str, Said],
+    floors: Mapping[str, Floor],
     users: NDArray[np.int64],
     draws: Draws,
-    params: Params,
-    members: Sequence[Member],
-    learned: Mapping[str, Said],
-    floors: Mapping[str, Floor],
+    seed: int,
+    bootstrapped: Callable[[], object],
 ) -> list[dict[str, Any]]:
     """A row a group: means over its networks on test, and how the mean AUC differs from that on numbers alone.
 
-    `against`: how the AUC of its networks' mean probability, what one would deploy, differs from each floor's.
+    `labels`: of validation and test; `said`: what each group's networks say there, a group that is absent being one
+    that the data have nothing of. `bootstrapped` is called `bootstraps(said)` times.
 
-    Networks are `members` trained here, or what is `learned` already of a group. The difference's interval is of users
-    drawn anew, by `draws` over `users` (N,), the test rows' own, and of networks drawn anew: those of one group differ
-    by as much as groups do.
+    `auc`, `log_loss` and `validation_log_loss` are means over networks, each judged for itself. `against` is of the AUC
+    of their mean probability, what one would deploy, beside each floor's; its log loss on validation, by which one
+    would choose what to deploy, is `validation_log_loss_of_mean`.
+
+    The difference's interval is of users drawn anew, by `draws` over `users` (N,), the test rows' own, and of networks
+    drawn anew, by `seed`: those of one group differ by as much as groups do.
     """
-    labels = splits["test"].labels
+    test, validation = labels["test"], labels["validation"]
     made: list[dict[str, Any]] = []
     alone: tuple[float | None, Floats] | None = None
+
+    def aucs_drawn(probabilities: Floats) -> Floats:
+        """(R,) of (N,)."""
+        drawn = replicated(test, probabilities, users, draws, ["auc"])["auc"]
+        bootstrapped()
+        return drawn
+
     for number, (name, group) in enumerate(GROUPS.items()):
-        said = learned.get(name) or learn(splits, group.variant, params, members, f"{name}, {len(members)} networks")
-        aucs = [auc(labels, one) for one in said["test"]]
+        row = {"name": name, "reads": list(group.reads)}
+        if name not in said:
+            made.append(row | nothing(floors))
+            continue
+        networks = said[name]
+        aucs = [auc(test, one) for one in networks["test"]]
         mean = mean_of(aucs)
-        replicates = np.stack([replicated(labels, one, users, draws, ["auc"])["auc"] for one in said["test"]])
-        drawn = mean_of_drawn_networks(replicates, np.random.default_rng([params.compare.seed, number]))
+        replicates = np.stack([aucs_drawn(one) for one in networks["test"]])
+        drawn = mean_of_drawn_networks(replicates, np.random.default_rng([seed, number]))
         alone = alone or (mean, drawn)
-        together = said["test"].mean(axis=0)
-        of_mean = replicated(labels, together, users, draws, ["auc"])["auc"]
-        gain = less(mean, alone[0])
+        together = {split: probabilities.mean(axis=0) for split, probabilities in networks.items()}
+        of_mean = aucs_drawn(together["test"])
         made.append(
-            {
-                "name": name,
-                "reads": list(group.reads),
-                "networks": len(said["test"]),
+            row
+            | {
+                "networks": len(networks["test"]),
                 "auc": mean,
                 "auc_std": spread_of(aucs),
-                "log_loss": mean_log_loss(labels, said["test"]),
-                "validation_log_loss": mean_log_loss(splits["validation"].labels, said["validation"]),
-                "difference": {"auc": gain, **interval(drawn - alone[1])},
+                "log_loss": mean_log_loss(test, networks["test"]),
+                "validation_log_loss": mean_log_loss(validation, networks["validation"]),
+                "validation_log_loss_of_mean": log_loss(validation, together["validation"]),
+                "difference": {"auc": less(mean, alone[0]), **interval(drawn - alone[1])},
                 "against": {
-                    floor: {"auc": less(auc(labels, together), its.auc), **interval(of_mean - its.replicates)}
+                    floor: {"auc": less(auc(test, together["test"]), its.auc), **interval(of_mean - its.replicates)}
                     for floor, its in floors.items()
                 },
             }
         )
     return made
+
+
+def bootstraps(said: Mapping[str, Said]) -> int:
+    """How many an ablation takes: one a network, and one of each group's mean."""
+    return sum(len(networks["test"]) + 1 for networks in said.values())
+
+
+def nothing(floors: Mapping[str, Floor]) -> dict[str, Any]:
+    """The figures of a group that the data have nothing of."""
+    figures = ("auc", "auc_std", "log_loss", "validation_log_loss", "validation_log_loss_of_mean")
+    difference = {"auc": None, "low": None, "high": None}
+    return {
+        "no_data": True,
+        "networks": 0,
+        **dict.fromkeys(figures),
+        "difference": difference,
+        "against": dict.fromkeys(floors, difference),
+    }
 
 
 def less(a: float | None, b: float | None) -> float | None:

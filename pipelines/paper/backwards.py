@@ -16,12 +16,13 @@ read them backwards. And three sets of labels:
   feature knows them, so held and test AUC must be 0.5, and what train AUC has above that is known by heart. (Against
   true test labels noise is not at 0.5: it ranks rows by how many are like them, which does say something of labels.)
 
-Nobody chooses an epoch: every learner learns to the end, as the paper's do for 300 epochs.
+No row that is judged chooses an epoch: of the network's epochs the one of least log loss on its own train rows is kept,
+which is the last or near it; trees learn to the end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,22 +32,16 @@ from threadpoolctl import threadpool_limits
 
 from models.columns import Floats
 from models.floors import raw_numbers
-from models.metrics import auc, fpr_at_tpr, share_above, threshold_at_tpr
 from models.trainer import Member
 from models.variants import VARIANTS, Variant
 from models.vectors import has_vector
 from pipelines.core.params import Leak, Params
 from pipelines.core.training_rows import TrainingRows
 from pipelines.learning import learn
-from pipelines.paper.left_out import KINDS, NUMBERS, Histories, Kind
-from pipelines.paper.repeats import summary
+from pipelines.paper.experiment import LABELS, LEARNERS, READS, SPLITS, Experiment, Judged, Labelled, Learner, Reads
+from pipelines.paper.left_out import KINDS, LIKED, NUMBERS, Histories, Kind
 
-Labelled = Literal["true", "permuted", "permuted after"]
-LABELS: tuple[Labelled, ...] = get_args(Labelled)
-Reads = Literal["numbers", "numbers and entity text"]
-READS: tuple[Reads, ...] = get_args(Reads)
-Learner = Literal["DLRM", "gradient_boosting"]
-LEARNERS: tuple[Learner, ...] = get_args(Learner)
+LEAST = 10  # reviews of either label: of fewer, dealt anew, none might be a train row's
 Splits = Mapping[str, TrainingRows]
 
 TEXTS = VARIANTS["baseline"].texts
@@ -61,70 +56,39 @@ EPOCHS = 60  # with texts the network knows its train rows by heart by then
 COMPONENTS = 8  # of an entity's mean text, for trees: enough to tell 150 businesses apart
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What one learner came to from one seed; split -> labels and probabilities (N,)."""
-
-    labels: Mapping[str, NDArray[np.int8]]
-    probabilities: Mapping[str, Floats]
-
-    def auc(self, split: str) -> float | None:
-        return auc(self.labels[split], self.probabilities[split])
-
-    def fpr(self, split: str, tpr: float) -> float | None:
-        """Where TPR on these very rows is `tpr`."""
-        return fpr_at_tpr(self.labels[split], self.probabilities[split], tpr)
-
-    def at_train_threshold(self, split: str, label: int, tpr: float) -> float | None:
-        """Share of rows with `label` at or above the threshold at which train's TPR is `tpr`."""
-        threshold = threshold_at_tpr(self.labels["train"], self.probabilities["train"], tpr)
-        return share_above(self.probabilities[split][self.labels[split] == label], threshold)
+def count_of(kinds: Sequence[Kind], leak: Leak) -> int:
+    """How often `experiments` learns, and so calls `done`."""
+    dealt = (len(LABELS) - 1) * (leak.networks + leak.permutations)
+    return len(kinds) * len(READS) * (len(LEARNERS) + dealt)
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """One line of the table, once for each seed."""
-
-    learner: Learner
-    features: Kind
-    labels: Labelled
-    reads: Reads
-    judged: Sequence[Judged]
-
-    def line(self) -> dict[str, Any]:
-        """JSON: means and standard deviations over seeds, null where a figure has no meaning."""
-        made: dict[str, Any] = {
-            "model": self.learner,
-            "features": self.features,
-            "labels": self.labels,
-            "reads": self.reads,
-            "seeds": len(self.judged),
-        }
-        for split in ("train", "held", "test"):
-            over_seeds = summary(one.auc(split) for one in self.judged)
-            made |= {f"{split}_auc": over_seeds["mean"], f"{split}_std": over_seeds["std"]}
-        return made
-
-
-def experiments(histories: Histories, params: Params) -> Iterator[Experiment]:
-    """Every learner on every rule, set of labels and of columns."""
+def experiments(histories: Histories, params: Params, done: Callable[[], object]) -> Iterator[Experiment]:
+    """Every learner on every rule, set of labels and of columns. `done` is called whenever one has learned."""
     for features in histories.kinds:
         true = histories.rows(features)
-        texts = text_components(true)
+        texts, pairs = text_components(true), {split: pairs_of(rows) for split, rows in true.items()}
         for labels in LABELS:
             judged: dict[tuple[Reads, Learner], list[Judged]] = {}
             for seeds, splits in worlds(histories, true, features, labels, params.leak):
                 networks = [seed for seed in seeds if seed < params.leak.seed + params.leak.networks]
                 for reads in READS:
                     if networks:
-                        answers = answers_of_dlrm(splits, reads, params, networks, f"{features}, {reads}, {labels}")
+                        answers = answers_of_dlrm(splits, reads, params, networks)
                         judged.setdefault((reads, "DLRM"), []).extend(answers)
+                        done()
                     # Trees that see all rows and columns are the same from every seed.
                     tree = answers_of_trees(splits, texts if reads == "numbers and entity text" else {}, seeds[0])
                     judged.setdefault((reads, "gradient_boosting"), []).append(tree)
+                    done()
             for reads in READS:
                 for learner in LEARNERS:
-                    yield Experiment(learner, features, labels, reads, judged[reads, learner])
+                    yield Experiment(learner, features, labels, reads, judged[reads, learner], pairs)
+
+
+def pairs_of(rows: TrainingRows) -> NDArray[np.int64]:
+    """(N,) which pair of user and business each row is of, from 0 on."""
+    frame = rows.table.select(["user_id", "business_id"]).to_pandas()
+    return frame.groupby(["user_id", "business_id"]).ngroup().to_numpy(np.int64)
 
 
 def worlds(
@@ -155,7 +119,7 @@ def dealt_after(splits: Splits, seed: int) -> Splits:
 
 def paper_like(params: Params) -> Params:
     """The sweep's network and pace, its reducers trained with it: a reducer fitted on train rows first is a leak of its
-    own. No epoch is chosen: with train rows in validation's place, the best is the one that knows them best."""
+    own. With train rows in validation's place, the epoch that is kept is the one that knows them best."""
     pace = params.paper.model_dump(include={"learning_rate", "weight_decay", "batch_size"})
     rest = {"epochs": EPOCHS, "patience": EPOCHS, "wide": params.sweep.wide}
     return params.model_copy(
@@ -169,11 +133,11 @@ def paper_like(params: Params) -> Params:
     )
 
 
-def answers_of_dlrm(splits: Splits, reads: Reads, params: Params, seeds: Sequence[int], label: str) -> list[Judged]:
+def answers_of_dlrm(splits: Splits, reads: Reads, params: Params, seeds: Sequence[int]) -> list[Judged]:
     """The network of the paper's best row of Table 1: basic weights, dropout 0.1; one a seed."""
     members = [Member(seed, 0.1, "basic") for seed in seeds]
     known = {**splits, "validation": splits["train"]}
-    answered = learn(known, VARIANT_OF[reads], paper_like(params), members, f"DLRM: {label}")
+    answered = learn(known, VARIANT_OF[reads], paper_like(params), members, label=None)
     labels = {name: rows.labels for name, rows in splits.items()}
     return [Judged(labels, {name: answered[name][i] for name in splits}) for i in range(len(seeds))]
 
@@ -185,6 +149,9 @@ def answers_of_trees(splits: Splits, texts: Mapping[str, Floats], seed: int) -> 
     train, labels = read["train"], {name: rows.labels for name, rows in splits.items()}
     # scikit-learn cannot bin a constant
     varies = np.nanmax(train, axis=0, initial=-np.inf) > np.nanmin(train, axis=0, initial=np.inf)
+    if not varies.any():
+        share = float(labels["train"].mean())
+        return Judged(labels, {name: np.full(len(rows), share) for name, rows in read.items()})
     trees = HistGradientBoostingClassifier(max_leaf_nodes=8, early_stopping=False, random_state=seed)
     with threadpool_limits(1, "openmp"):  # threads wait for each other longer than these few rows take
         trees.fit(train[:, varies], labels["train"])
@@ -206,15 +173,27 @@ def text_components(splits: Splits) -> dict[str, Floats]:
     return {split: np.concatenate(parts, axis=1) for split, parts in made.items()}
 
 
-def missing_lines(histories: Histories) -> list[dict[str, Any]]:
-    """Lines of null for the rules that these data do not allow, and why."""
-    figures = [f"{split}_{kind}" for split in ("train", "held", "test") for kind in ("auc", "std")]
+def too_few(histories: Histories) -> str | None:
+    """Why nobody could learn or be judged here; None where they can."""
+    empty = [name for name, rows in histories.parts().items() if not len(rows)]
+    if empty:
+        return f"among {len(histories.members)} reviews there are no {' and no '.join(empty)} rows"
+    disliked = int((histories.members["rating"].to_numpy() < LIKED).sum())
+    liked = len(histories.members) - disliked
+    if min(disliked, liked) < LEAST:
+        return f"disliked reviews: {disliked}, liked ones: {liked}; of either there must be {LEAST}"
+    return None
+
+
+def missing_lines(present: Sequence[Kind], why: str) -> list[dict[str, Any]]:
+    """Lines of null for the rules that are not `present`, and why they are not."""
+    figures = [f"{split}_{kind}" for split in SPLITS for kind in ("auc", "std")]
     return [
         {"model": learner, "features": features, "labels": labels, "reads": reads, "seeds": 0}
         | dict.fromkeys(figures)
-        | {"why": "the source has no instants, so nothing is known to have been before"}
+        | {"counts": dict.fromkeys(SPLITS), "why": why}
         for features in KINDS
-        if features not in histories.kinds
+        if features not in present
         for labels in LABELS
         for reads in READS
         for learner in LEARNERS

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from models.columns import Columns, Floats
 from models.ranking import Ranking, ranking
 from pipelines.core.params import Params
-from pipelines.core.progress import progress
 from pipelines.core.training_rows import TrainingRows, columns, training_set_schema, vector_names, vector_width
 from pipelines.core.visibility import RESOLUTION
 from pipelines.register import import_from
@@ -64,18 +63,20 @@ class Catalogue:
                 made[name] = np.tile(column, (count, *[1] * (column.ndim - 1)))
         return made
 
-    def rank(self, reads: Sequence[str], score: Score, k: int, label: str) -> Ranking:
-        """Figures (U,) of the order in which `score`, which needs the columns `reads`, puts what is not yet seen."""
+    def rank(self, reads: Sequence[str], score: Score, k: int, ranked: Callable[[int], object]) -> Ranking:
+        """Figures (U,) of the order in which `score`, which needs the columns `reads`, puts what is not yet seen.
+
+        `ranked` is told how many users more are done.
+        """
         users, places = self.wishes.liked.shape
         wide = sum(column.nbytes for column in self.pairs(reads, slice(1)).values())  # of one user
         step = max(BYTES // max(wide, 1), 1)
         parts = []
-        with progress(users, f"rank {label}", "user") as bar:
-            for start in range(0, users, step):
-                some = slice(start, min(start + step, users))
-                scores = score(self.pairs(reads, some)).reshape(-1, places)
-                parts.append(ranking(scores, self.wishes.liked[some], self.wishes.seen[some], k))
-                bar.update(some.stop - some.start)
+        for start in range(0, users, step):
+            some = slice(start, min(start + step, users))
+            scores = score(self.pairs(reads, some)).reshape(-1, places)
+            parts.append(ranking(scores, self.wishes.liked[some], self.wishes.seen[some], k))
+            ranked(some.stop - some.start)
         return Ranking(*(np.concatenate(figure) for figure in zip(*parts, strict=True)))
 
 
@@ -108,7 +109,7 @@ def table_of(pairs: pd.DataFrame, users: list[str], businesses: list[str]) -> Bo
     return table
 
 
-def cut_of(test: TrainingRows, params: Params) -> pd.Timestamp:
+def last_instant(test: TrainingRows, params: Params) -> pd.Timestamp:
     """The last instant before the test; leave_one_out, which knows no time: the one at which features are stamped."""
     if params.protocol == "leave_one_out":
         return pd.Timestamp(params.history.as_of)

@@ -1,7 +1,8 @@
 """Both models and their floors beside each other, on the same test rows, users and draws, with intervals.
 
 A model is the mean of its networks' probabilities, each network beside it. Whatever the parameter `selection` says,
-epochs and thresholds are validation's here, and test is touched once.
+epochs and thresholds are validation's here, and test is touched once. Networks that are trained are kept in the cache
+folder, so that an interrupted comparison goes on where it was.
 """
 
 import argparse
@@ -23,10 +24,21 @@ from pipelines.core.errors import UserError
 from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
 from pipelines.core.progress import progress
-from pipelines.core.training_rows import TrainingRows, read_splits
-from pipelines.paper.ablation import Floor, ablation
-from pipelines.paper.catalogue import Catalogue, catalogue_of, cut_of, wishes_of
-from pipelines.paper.judged import LEARNED_FLOORS, NETWORKS, Judged, Splits, floor_models, members_of, networks
+from pipelines.core.training_rows import TrainingRows, fingerprint, read_splits
+from pipelines.paper.ablation import Floor, ablation, bootstraps, with_data
+from pipelines.paper.catalogue import Catalogue, catalogue_of, last_instant, wishes_of
+from pipelines.paper.described import data_of
+from pipelines.paper.judged import (
+    LEARNED_FLOORS,
+    NETWORKS,
+    Contender,
+    Splits,
+    floor_models,
+    members_of,
+    network,
+    said_by,
+)
+from pipelines.paper.trained import train_groups
 
 PAIRS = [("proposed", "baseline"), *((network, floor) for network in NETWORKS for floor in LEARNED_FLOORS)]
 OF_ROWS = ("auc", "log_loss", "pr_auc_negative", "fpr_at_tpr_90", "ece", "n")
@@ -48,7 +60,7 @@ def difference(a: float | int | None, b: float | int | None) -> float | None:
     return None if a is None or b is None else float(a - b)
 
 
-def threshold(validation: Labels, test: Labels, model: Judged, alpha: float, delta: float) -> dict[str, Any]:
+def threshold(validation: Labels, test: Labels, model: Contender, alpha: float, delta: float) -> dict[str, Any]:
     """The threshold that validation promises, and what became of the promise on test."""
     made = promise(validation, model.validation, alpha, delta)
     recommended = made.recommended(model.test)
@@ -65,7 +77,7 @@ def threshold(validation: Labels, test: Labels, model: Judged, alpha: float, del
     } | shares
 
 
-def of_model(splits: Splits, model: Judged, params: Params) -> dict[str, Any]:
+def of_model(splits: Splits, model: Contender, params: Params) -> dict[str, Any]:
     """What needs no draws: figures by rows and by network, curves, the promise."""
     test = splits["test"]
     seeds = [
@@ -107,7 +119,7 @@ def paired(
 
 
 def rankings(
-    catalogue: Catalogue | None, candidates: int, models: Mapping[str, Judged], params: Params
+    catalogue: Catalogue | None, candidates: int, models: Mapping[str, Contender], params: Params
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Each model's ranking figures, and the pairs' differences; nulls where there is nobody to rank for."""
     none: dict[str, Any] = dict.fromkeys(RANKED)
@@ -116,8 +128,9 @@ def rankings(
         return {
             name: nothing | {"intervals": {figure: interval(np.zeros(0)) for figure in RANKED}} for name in models
         }, []
-    ranked = {name: catalogue.rank(model.reads, model.score, K, name) for name, model in models.items()}
     users = len(catalogue.wishes.users)
+    with progress(len(models) * users, "rank", "user") as bar:
+        ranked = {name: catalogue.rank(model.reads, model.score, K, bar.update) for name, model in models.items()}
     draws = draw_users(users, params.compare.replicates, params.compare.seed)
     made = {
         name: {figure: float(getattr(one, field).mean()) for figure, field in RANKED.items()}
@@ -142,50 +155,42 @@ def ranking_intervals(ranked: Ranking, draws: Draws) -> dict[str, Any]:
 
 
 def compare(splits: Splits, args: argparse.Namespace, params: Params) -> dict[str, Any]:
-    """What compare.json holds. `args`: `repo` and `registry`, for the catalogue."""
+    """What compare.json holds. `args`: `training_set`, `repo` and `registry`, the latter two for the catalogue."""
     test = splits["test"]
     names, users = np.unique(test.table["user_id"].to_numpy(), return_inverse=True)
     draws = draw_users(len(names), params.compare.replicates, params.compare.seed)
-    judged = networks(splits, params) | floor_models(splits, params.seed)
+    groups = with_data(splits["train"].columns)
+    stacks = train_groups(splits, groups, params, members_of(params), fingerprint(args.training_set))
+    said = {name: said_by(stack, splits) for name, stack in stacks.items()}
+    judged = {name: network(stacks[name], said[name]) for name in NETWORKS} | floor_models(splits, params.seed)
     models = {name: of_model(splits, model, params) for name, model in judged.items()}
     replicates = {}
-    with progress(len(judged) * len(rows_of(test)), "bootstrap", "model") as bar:
+    with progress(len(judged) * len(rows_of(test)) + bootstraps(said), "bootstrap", "model") as bar:
         for name, model in judged.items():
             for rows, some in rows_of(test).items():
                 replicates[name, rows] = replicated(test.labels[some], model.test[some], users[some], draws)
                 bar.update()
+        floors = {
+            name: Floor(models[name]["rows"]["all"]["auc"], replicates[name, "all"]["auc"]) for name in LEARNED_FLOORS
+        }
+        labels = {split: rows.labels for split, rows in splits.items()}
+        ablated = ablation(labels, said, floors, users, draws, params.compare.seed, bar.update)
     wishes = wishes_of(splits, params.compare.ranked_users, params.compare.seed)
-    catalogue = catalogue_of(wishes, cut_of(test, params), args.repo, args.registry) if wishes.users else None
+    cut = last_instant(test, params)
+    catalogue = catalogue_of(wishes, cut, args.repo, args.registry) if wishes.users else None
     ranked, paired_ranking = rankings(catalogue, len(wishes.businesses), judged, params)
-    for name, said in models.items():
-        said["intervals"] = {
+    for name, made in models.items():
+        made["intervals"] = {
             rows: {figure: interval(values) for figure, values in replicates[name, rows].items()}
             for rows in rows_of(test)
         }
-        said["ranking"] = ranked[name]
+        made["ranking"] = ranked[name]
     return {
-        "data": {
-            "source": params.ingest.source,
-            "protocol": params.protocol,
-            "rows": {split: len(rows.labels) for split, rows in splits.items()},
-            "negative_share": {split: float((rows.labels == 0).mean()) for split, rows in splits.items()},
-            "users": len(names),
-        },
+        "data": data_of(splits, params) | {"users": len(names)},
         "models": models,
         "paired": paired(models, replicates),
         "paired_ranking": paired_ranking,
-        "ablation": ablation(
-            splits,
-            users,
-            draws,
-            params,
-            members_of(params.compare.ablation_seeds, params),
-            {name: judged[name].members for name in NETWORKS},
-            {
-                name: Floor(models[name]["rows"]["all"]["auc"], replicates[name, "all"]["auc"])
-                for name in LEARNED_FLOORS
-            },
-        ),
+        "ablation": ablated,
     }
 
 

@@ -5,7 +5,7 @@ A difference is a finding where its 95 % interval excludes 0; where the interval
 
 from collections.abc import Iterator, Sequence
 
-from pipelines.paper.leak_findings import backwards, coin_width, leak
+from pipelines.paper.leak_findings import backwards, leak
 from pipelines.paper.limits import limits
 from pipelines.paper.sweep_findings import sweep
 from pipelines.paper.wording import (
@@ -15,6 +15,7 @@ from pipelines.paper.wording import (
     at,
     count,
     excludes_zero,
+    group_of,
     interval,
     name_of,
     number,
@@ -25,6 +26,11 @@ from pipelines.paper.wording import (
 
 NETWORKS = ("proposed", "baseline")
 FLOORS = ("logistic", "gradient_boosting")
+PREFERENCE = "validation_log_loss_of_mean"  # of the networks' mean, which is what stands against the floors
+CONDITION = (
+    "if disliked rows of test are exchangeable with those (over time they need not be), if rows are independent (those "
+    "of one user need not be), and if no epoch was chosen on the same rows (the networks' was)"
+)
 HEADLINES = ("auc", "log_loss", "pr_auc_negative", "fpr_at_tpr_90", "ndcg_at_10", "recall_at_10")
 
 
@@ -35,7 +41,7 @@ def all_findings(compare: Json, swept: Json, leaked: Json, made_with: Json) -> t
         "What each feature group adds": list(ablation(compare)),
         "The paper's sweep": list(sweep(swept)),
         "A threshold one can trust": list(thresholds(compare)),
-        "What a leak is worth": [*leak(leaked), *backwards(leaked, coin_width(compare.get("data")))],
+        "What a leak is worth": [*leak(leaked), *backwards(leaked)],
     }
     supported = {topic: [one.text for one in found if one.told] for topic, found in topics.items()}
     silent = [one.text for found in topics.values() for one in found if not one.told]
@@ -44,11 +50,9 @@ def all_findings(compare: Json, swept: Json, leaked: Json, made_with: Json) -> t
 
 def in_short(compare: Json, swept: Json, leaked: Json) -> list[str]:
     """The few sentences to read first: the paper's claim, the floors, what selection flatters, what a leak is worth."""
-    auc = {name: at(compare, "models", name, "rows", "all", "auc") for name in NETWORKS}
-    judged = {name: value for name, value in auc.items() if value is not None}
-    best = max(judged, key=lambda name: judged[name]) if judged else None
+    best = preferred([row for row in compare["ablation"] if row["name"] in NETWORKS])
     claim = [pair for pair in compare["paired"] if (pair["a"], pair["b"]) == NETWORKS]
-    floors = [pair for pair in compare["paired"] if pair["a"] == best and pair["b"] in FLOORS]
+    floors = [pair for pair in compare["paired"] if best and pair["a"] == best["name"] and pair["b"] in FLOORS]
     found = [
         *differences({**compare, "paired": claim}, ("auc", "fpr_at_tpr_90")),
         *differences({**compare, "paired": floors}, ("auc",)),
@@ -83,14 +87,19 @@ def above_floors(compare: Json) -> Iterator[Finding]:
     An interval's width goes with the square root of the rows, so a difference d with half-width h leaves out 0 from
     about n (h / d)^2 rows on.
     """
-    tried = [row for row in compare["ablation"] if at(row, "validation_log_loss") is not None and at(row, "against")]
-    if not tried:
+    tried = [row for row in compare["ablation"] if row.get(PREFERENCE) is not None]
+    best = preferred(tried)
+    if best is None:
         return
-    best = min(tried, key=lambda row: row["validation_log_loss"])
-    gaps = [(floor, gap) for floor, gap in best["against"].items() if gap["auc"] is not None]
+    gaps = [(floor, gap) for floor, gap in (at(best, "against") or {}).items() if gap["auc"] is not None]
+    if len(gaps) < len(FLOORS):
+        return
     listed = ", ".join(f"{name_of(floor)} by {signed(gap['auc'])} ({interval(gap)})" for floor, gap in gaps)
-    variant = f"{best['name'].replace('+', ' and ')} (log loss {number(best['validation_log_loss'], 4)} there)"
-    chosen = f"of {len(tried)} groups of features tried, validation prefers {variant}; on test its AUC differs from"
+    variant = f"{best['name'].replace('+', ' and ')} (log loss {number(best[PREFERENCE], 4)} there)"
+    chosen = (
+        f"of {len(tried)} groups of features tried, validation prefers {variant}; on test the AUC of the mean of "
+        f"{count(best['networks'])} networks differs from"
+    )
     if all(excludes_zero(gap) and gap["auc"] > 0 for _, gap in gaps):
         yield Finding(True, f"A network above both learned floors by more than its interval: {chosen} {listed}.")
         return
@@ -102,6 +111,12 @@ def above_floors(compare: Json) -> Iterator[Finding]:
     if needed:
         why += f" So small a difference would show from about {count(round(needed, -2))} such rows on."
     yield Finding(False, f"Whether a network is above both learned floors: {chosen} {listed}.{why}")
+
+
+def preferred(rows: Sequence[Json]) -> Json | None:
+    """The ablation's row that validation prefers; test decides nothing. None where no row was judged on validation."""
+    judged = [row for row in rows if row.get(PREFERENCE) is not None]
+    return min(judged, key=lambda row: row[PREFERENCE]) if judged else None
 
 
 def ranking(compare: Json) -> Iterator[Finding]:
@@ -145,11 +160,6 @@ def ablation(compare: Json) -> Iterator[Finding]:
         yield Finding(False, text)
 
 
-def group_of(name: str) -> str:
-    """`numbers+text` adds text."""
-    return name.replace("numbers+", "")
-
-
 def thresholds(compare: Json) -> Iterator[Finding]:
     """The Neyman-Pearson threshold of each network, or how many disliked places it would need."""
     for name in NETWORKS:
@@ -166,10 +176,10 @@ def thresholds(compare: Json) -> Iterator[Finding]:
             )
         else:
             broken = held["test_fpr"] is not None and held["test_fpr"] > alpha
-            why = ", above the promise: disliked places need not stay alike over time, nor is confidence certainty"
             yield Finding(
                 True,
                 f"Recommending above {number(held['threshold'])}, {name} holds {promise}, by "
-                f"{count(held['negatives'])} disliked places of validation; on test it had a TPR of "
-                f"{percent(held['test_tpr'])} and an FPR of {percent(held['test_fpr'])}{why if broken else ''}.",
+                f"{count(held['negatives'])} disliked places of validation, {CONDITION}. On test it had a TPR of "
+                f"{percent(held['test_tpr'])} and an FPR of {percent(held['test_fpr'])}"
+                f"{', above the promise' if broken else ''}.",
             )

@@ -1,29 +1,26 @@
-"""What is judged: both models, each a stack of networks, and the floors; and how each says more than it has said."""
+"""Who is judged: both models, each a stack of networks, and the floors; and how each says more than it has said."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from models.columns import Columns
-from models.floors import floors, gradient_boosting, logistic
+from models.floors import fitted_floors
 from models.history_numbers import COLUMNS
 from models.metrics import Floats
+from models.recommender import RankingStack
 from models.trainer import Member
-from models.variants import VARIANTS
 from pipelines.core.params import Params
 from pipelines.core.training_rows import TrainingRows
-from pipelines.learning import recommender
 from pipelines.paper.catalogue import Score
 
 Splits = Mapping[str, TrainingRows]
 
 NETWORKS = ("proposed", "baseline")
 LEARNED_FLOORS = ("logistic", "gradient_boosting")
+JUDGED_ON = ("validation", "test")
 
 
 @dataclass(frozen=True)
-class Judged:
+class Contender:
     """What a model says, and what it needs to say more."""
 
     validation: Floats  # (N,)
@@ -33,41 +30,33 @@ class Judged:
     score: Score
 
 
-def members_of(count: int, params: Params) -> list[Member]:
-    return [Member(params.seed + i, params.dropout, params.class_weights) for i in range(count)]
+def members_of(params: Params) -> list[Member]:
+    """The networks of every group of features."""
+    return [Member(params.seed + i, params.dropout, params.class_weights) for i in range(params.compare.seeds)]
 
 
-def networks(splits: Splits, params: Params) -> dict[str, Judged]:
-    """Each model's networks, trained side by side."""
-    made = {}
-    for name in NETWORKS:
-        members = members_of(params.compare.seeds, params)
-        stack = recommender(splits, VARIANTS[name], params, members, f"{name}, {len(members)} networks")
-        said = {split: stack.member_probabilities(splits[split].columns) for split in ("validation", "test")}
-        means = {split: one.mean(axis=0) for split, one in said.items()}
-        made[name] = Judged(means["validation"], means["test"], said, stack.encoding.columns, stack.probabilities)
-    return made
+def said_by(stack: RankingStack, splits: Splits) -> dict[str, Floats]:
+    """Split -> (M, N) probabilities, on validation and test."""
+    return {split: stack.member_probabilities(splits[split].columns) for split in JUDGED_ON}
 
 
-def floor_models(splits: Splits, seed: int) -> dict[str, Judged]:
-    """The floors. One is fitted anew for each part of the catalogue, which takes a second and gives the same."""
+def network(stack: RankingStack, said: Mapping[str, Floats]) -> Contender:
+    """The mean of a stack, which has `said_by` so much."""
+    means = {split: one.mean(axis=0) for split, one in said.items()}
+    return Contender(means["validation"], means["test"], said, stack.encoding.columns, stack.probabilities)
+
+
+def floor_models(splits: Splits, seed: int) -> dict[str, Contender]:
+    """The floors, each fitted once."""
     columns = {split: rows.columns for split, rows in splits.items()}
     labels = {split: rows.labels for split, rows in splits.items()}
-    share = float(labels["train"].mean())
-    said = floors(columns, labels, ("validation", "test"), seed)
-
-    def constant(pairs: Columns) -> Floats:
-        return np.full(len(pairs["event_timestamp"]), share)
-
-    def of_logistic(pairs: Columns) -> Floats:
-        return logistic(columns | {"pairs": pairs}, labels["train"], ("pairs",))["pairs"]
-
-    def of_boosting(pairs: Columns) -> Floats:
-        nobody = np.zeros(len(pairs["event_timestamp"]), np.int8)  # of their labels only the number is read
-        return gradient_boosting(columns | {"pairs": pairs}, labels | {"pairs": nobody}, ("pairs",), seed)["pairs"]
-
-    learned = {"logistic": of_logistic, "gradient_boosting": of_boosting} if 0 < share < 1 else {}
     return {
-        name: Judged(one["validation"], one["test"], {}, COLUMNS, learned.get(name, constant))
-        for name, one in said.items()
+        name: Contender(
+            floor.probabilities(columns["validation"]),
+            floor.probabilities(columns["test"]),
+            {},
+            COLUMNS,
+            floor.probabilities,
+        )
+        for name, floor in fitted_floors(columns, labels, seed).items()
     }

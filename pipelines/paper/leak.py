@@ -5,7 +5,7 @@ but figures. The second, quieter leak is that of the paper's own protocol (`back
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,27 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from models.columns import Unencodable
 from models.floors import gradient_boosting
 from models.metrics import auc
 from models.trainer import Member
 from models.variants import Variant
 from pipelines.core.command import run_stage
+from pipelines.core.errors import UserError
 from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
+from pipelines.core.progress import progress
 from pipelines.core.tables import REVIEWS, read_table
 from pipelines.core.training_rows import TrainingRows, read_splits
 from pipelines.history import MEMBER_COLUMNS, read_members, read_vectors
 from pipelines.learning import learn
-from pipelines.paper.backwards import VARIANT_OF, experiments, missing_lines
+from pipelines.paper.backwards import VARIANT_OF, count_of, experiments, missing_lines, too_few
+from pipelines.paper.described import data_of
 from pipelines.paper.gap import explains
 from pipelines.paper.leaky_features import with_own_review
 from pipelines.paper.left_out import Histories
 from pipelines.paper.repeats import summary
+from pipelines.paper.wording import number
 from pipelines.split import split_reviews
 
 Splits = Mapping[str, TrainingRows]
@@ -42,6 +47,7 @@ NETWORKS: Mapping[str, Variant] = {
     "numbers": VARIANT_OF["numbers"],
 }
 USER_MEAN = "user_history__rating_mean"
+NO_INSTANTS = "the source has no instants, so nothing is known to have been before"
 
 
 def leaky(splits: Splits, members: pa.Table, made: Mapping[str, np.ndarray]) -> dict[str, TrainingRows]:
@@ -55,8 +61,13 @@ def leaky(splits: Splits, members: pa.Table, made: Mapping[str, np.ndarray]) -> 
     return changed
 
 
-def worth(of_features: Mapping[str, Splits], params: Params, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """A line for each network, and for boosted trees on the numbers, on each kind of features; AUC is test's."""
+def worth(
+    of_features: Mapping[str, Splits], params: Params, seeds: Sequence[int], done: Callable[[], object]
+) -> list[dict[str, Any]]:
+    """A line for each network, and for boosted trees on the numbers, on each kind of features; AUC is test's.
+
+    `done` is called after each.
+    """
     members = [Member(seed, params.dropout, params.class_weights) for seed in seeds]
     params = params.model_copy(update={"selection": "validation"})  # the experiment's one leak is in the features
     lines = []
@@ -64,12 +75,14 @@ def worth(of_features: Mapping[str, Splits], params: Params, seeds: Sequence[int
         for features, splits in of_features.items():
             answers = learn(splits, variant, params, members, f"{name}, {features}")
             lines.append(line(name, features, splits, answers))
+            done()
     for features, splits in of_features.items():
         columns = {split: rows.columns for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
         trees = gradient_boosting(columns, labels, tuple(splits), seeds[0])  # the same from every seed
         answers = {split: trees[split][None] for split in splits}
         lines.append(line("gradient_boosting", features, splits, answers))
+        done()
     return lines
 
 
@@ -109,7 +122,10 @@ def auc_of_mean(splits: Splits) -> float | None:
 
 
 def paper_histories(reviews: Path, text: Path, params: Params) -> Histories:
-    """The reviews that the paper's protocol takes, in its own random split, whatever protocol is set."""
+    """The reviews that the paper's protocol takes, in its own random split, whatever protocol is set.
+
+    UserError where it takes none, or leaves a split empty.
+    """
     table = read_table(reviews, REVIEWS, MEMBER_COLUMNS)
     membership = split_reviews(table.to_pandas(), "leave_one_out", params.split)
     drawn = pa.Table.from_pandas(pd.DataFrame(membership), preserve_index=False)
@@ -117,22 +133,51 @@ def paper_histories(reviews: Path, text: Path, params: Params) -> Histories:
     return Histories(members, read_vectors(text, members["review_id"]), params.history)
 
 
-def main(args: argparse.Namespace, params: Params) -> None:
-    torch.set_num_threads(1)  # the last bits depend on the number of threads
+def histories_or_why(args: argparse.Namespace, params: Params) -> Histories | str:
+    """`paper_histories`; where these data have none to learn from, why: that is a finding, not a failure."""
+    try:
+        histories = paper_histories(args.reviews, args.text, params)
+    except UserError as error:
+        return str(error)
+    return too_few(histories) or histories
+
+
+def content_of(args: argparse.Namespace, params: Params) -> dict[str, Any]:
+    """What leak.json holds."""
     seeds = [params.leak.seed + i for i in range(params.leak.seeds)]
     honest = read_splits(args.training_set, "baseline")
     members = read_members(args.reviews, args.split)
     text = read_vectors(args.text, members["review_id"])
-    made = with_own_review(members.to_pandas(), text, params.protocol)
-    of_features = {"honest": honest, "leaky": leaky(honest, members, made)}
-    content: dict[str, Any] = {"leak": worth(of_features, params, seeds), "alone": alone(of_features, members)}
-    histories = paper_histories(args.reviews, args.text, params)
-    found = list(experiments(histories, params))
-    content["backwards"] = [one.line() for one in found] + missing_lines(histories)
-    content["explains"] = explains(found)
+    # The leaky features, then each network and the trees on both kinds of features.
+    with progress(1 + 2 * (len(NETWORKS) + 1), "leak", "experiment") as bar:
+        made = with_own_review(members.to_pandas(), text, params.protocol)
+        bar.update()
+        of_features = {"honest": honest, "leaky": leaky(honest, members, made)}
+        lines = worth(of_features, params, seeds, bar.update)
+    content = {"data": data_of(honest, params), "leak": lines, "alone": alone(of_features, members)}
+    return content | label_backwards(args, params)
+
+
+def label_backwards(args: argparse.Namespace, params: Params) -> dict[str, Any]:
+    """The two entries of leak.json that `backwards` and `gap` make."""
+    histories = histories_or_why(args, params)
+    if isinstance(histories, str):
+        return {"backwards": missing_lines((), histories), "explains": explains([], histories)}
+    with progress(count_of(histories.kinds, params.leak), "backwards", "experiment") as bar:
+        found = list(experiments(histories, params, bar.update))
+    lines = [one.line() for one in found] + missing_lines(histories.kinds, NO_INSTANTS)
+    return {"backwards": lines, "explains": explains(found)}
+
+
+def main(args: argparse.Namespace, params: Params) -> None:
+    torch.set_num_threads(1)  # the last bits depend on the number of threads
+    try:
+        content = content_of(args, params)
+    except Unencodable as error:
+        raise UserError(f"{args.training_set}: {error}; run `dvc repro` to remake the tables") from None
     write_json(content, args.out)
     for row in content["leak"]:
-        print(f"leak: {row['model']}, {row['features']}: test AUC {row['auc']:.3f}")
+        print(f"leak: {row['model']}, {row['features']}: test AUC {number(row['auc'])}")
 
 
 if __name__ == "__main__":

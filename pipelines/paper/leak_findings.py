@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from pipelines.paper.chance import coin, no_coin
 from pipelines.paper.repeats import t_interval
-from pipelines.paper.wording import Finding, Json, at, name_of, number, signed, with_interval, with_spread
+from pipelines.paper.wording import MISSING, Finding, Json, at, name_of, number, signed, with_interval, with_spread
 
-CONTROL = 0.02  # a control this near 0.5 is of no consequence, however many rows there are
 # Labels -> the rows that then must be a coin: of ratings dealt anew before the features were made nothing honest can be
 # learned, of labels dealt anew afterwards no feature knows.
 CONTROLS = {"permuted": "test", "permuted after": "held"}
@@ -35,11 +35,10 @@ def leak(content: Json) -> Iterator[Finding]:
         )
 
 
-def backwards(content: Json, coin: float) -> Iterator[Finding]:
+def backwards(content: Json) -> Iterator[Finding]:
     """How far train is above test where nobody held train labels back; what there is no figure of; the controls.
 
     Where labels were held back, `explains` says in its own words what is read backwards and what is known by heart.
-    `coin`: how far from 0.5 the AUC of scores that know nothing may be by luck of the rows.
     """
     above: dict[str, list[str]] = {}
     missing: dict[str, None] = {}
@@ -54,23 +53,47 @@ def backwards(content: Json, coin: float) -> Iterator[Finding]:
     for reads, lines in above.items():
         yield Finding(True, f"AUC from {reads}: {'; '.join(lines)}.")
     for labels, split in CONTROLS.items():
-        yield from control([row for row in content["backwards"] if row["labels"] == labels], labels, split, coin)
+        yield from control([row for row in content["backwards"] if row["labels"] == labels], labels, split)
 
 
-def control(rows: Sequence[Json], labels: str, split: str, coin: float) -> Iterator[Finding]:
-    """Whether `split`'s AUC is 0.5, as it must be, within luck of the rows or of the permutations."""
-    aucs = {id(row): row[f"{split}_auc"] for row in rows if row.get(f"{split}_auc") is not None}
-    if not aucs:
+def control(rows: Sequence[Json], labels: str, split: str) -> Iterator[Finding]:
+    """Whether `split`'s AUC is 0.5, as it must be, within luck of the very rows that it was judged on."""
+    judged = [row for row in rows if row.get(f"{split}_auc") is not None]
+    if not judged:
         return
+    aucs = [row[f"{split}_auc"] for row in judged]
+    widths = [width_of(row, split) for row in judged]
+    known = [width for width in widths if width is not None]
     odd = [
         f"{name_of(row['features'])}, {reads_of(row)} {over_seeds(row, split)}"
-        for row in rows
-        if id(row) in aucs and abs(aucs[id(row)] - 0.5) > coin and outside(interval_of(row, split), 0.5)
+        for row, auc, width in zip(judged, aucs, widths, strict=True)
+        if no_coin(auc, width)
     ]
-    verdict = f"NO coin: {'; '.join(odd)}. Look for a leak." if odd else "coins, as must be."
-    spread = f"{number(min(aucs.values()))} to {number(max(aucs.values()))} on {len(aucs)} lines"
-    luck = f"a coin: 0.5 ± {number(coin)} by luck of the rows"
-    yield Finding(True, f"Control, labels {labels}: {SPLITS[split]} AUC is {spread} ({luck}): {verdict}")
+    if odd:
+        verdict = f"NO coin: {'; '.join(odd)}. Look for a leak."
+    else:
+        verdict = "coins, as must be." if len(known) == len(judged) else "how wide a coin is, is not known of all."
+    within = span(known)
+    spread = f"{span(aucs)} on {len(aucs)} lines"
+    yield Finding(
+        True,
+        f"Control, labels {labels}: {SPLITS[split]} AUC is {spread} (a coin: 0.5 ± {within} by luck of the rows): "
+        f"{verdict}",
+    )
+
+
+def span(values: Sequence[float]) -> str:
+    """`least to most`, or the one that all are; n/a without any."""
+    if not values:
+        return MISSING
+    least, most = number(min(values)), number(max(values))
+    return least if least == most else f"{least} to {most}"
+
+
+def width_of(row: Json, split: str) -> float | None:
+    """How far from 0.5 the mean AUC of scores that know nothing may be, on the line's own rows; None if unknown."""
+    counts, seeds = at(row, "counts", split), seeds_of(row)
+    return coin(counts, seeds) if counts and seeds else None
 
 
 def interval_of(row: Json, split: str) -> dict[str, float | None]:
@@ -87,24 +110,6 @@ def over_seeds(row: Json, split: str) -> str:
     return with_interval(row.get(f"{split}_auc"), interval_of(row, split))
 
 
-def outside(bounds: Json, value: float) -> bool:
-    """Without an interval: yes."""
-    low, high = bounds["low"], bounds["high"]
-    return low is None or high is None or not low <= value <= high
-
-
 def reads_of(row: Json) -> str:
     """Who learned a line of leak.json's from what."""
     return f"{row['reads']} ({name_of(row['model'])})" if row.get("model") else str(row["reads"])
-
-
-def coin_width(data: Json | None) -> float:
-    """1.96 standard deviations of the AUC of scores that know nothing, for test's m liked and n disliked rows.
-
-    sqrt((m + n + 1) / (12 m n)): of the Mann-Whitney statistic without ties.
-    """
-    rows, share = at(data, "rows", "test"), at(data, "negative_share", "test")
-    negatives = rows * share if rows is not None and share is not None else 0
-    if negatives < 1 or rows - negatives < 1:
-        return CONTROL
-    return float(max(CONTROL, 1.96 * ((rows + 1) / (12 * negatives * (rows - negatives))) ** 0.5))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipelines.paper.repeats import summary
-from pipelines.paper.wording import Json, at, count, number, percent
+from pipelines.paper.wording import Json, at, count, group_of, number, percent
 
 COLD_ROWS = 1000
 
@@ -17,7 +17,10 @@ def limits(compare: Json, made_with: Json) -> Iterator[str]:
         yield "Anything about language models: summaries and tags are extractive, no model wrote them."
     elif at(made_with, "summaries") is not None:
         yield f"Anything about language models other than {at(made_with, 'summaries')}, which wrote the summaries."
-    if at(made_with, "image_weights") == "random":
+    absent = [group_of(row["name"]) for row in compare["ablation"] if row.get("no_data")]
+    if absent:
+        yield f"Anything about what {' and '.join(absent)} would add: these data have none."
+    if at(made_with, "image_weights") == "random" and "image" not in absent:
         yield "Anything about images: ResNet50's weights are random; vectors tell photos apart, not what is on them."
     rows, share = at(data, "rows", "test"), at(data, "negative_share", "test")
     if rows is not None and share is not None:

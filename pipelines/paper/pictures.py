@@ -164,7 +164,7 @@ def seeds(compare: Json) -> Picture:
 def ablation(compare: Json) -> Picture:
     """AUC of each group of features above that of the numbers alone."""
     bars = []
-    for row in compare["ablation"]:
+    for row in (row for row in compare["ablation"] if not row.get("no_data")):
         label = f"{row['name'].replace('numbers+', '+ ')}  {with_spread(row['auc'], row['auc_std'])}"
         gain = at(row, "difference", "auc")
         bounds = (at(row, "difference", "low"), at(row, "difference", "high"))

@@ -26,6 +26,19 @@ def summary(values: Iterable[float | None]) -> Summary:
     return {"mean": mean, "std": std, **t_interval(mean, std, n), "n": n}
 
 
+def summary_over_seeds(figures: Iterable[tuple[int, float | None]]) -> Summary:
+    """`summary` of the seeds' means; `figures`: (seed, value), a run or a pair of runs each. n counts seeds.
+
+    Runs of one seed share initial weights, batches and dropout masks. They are no repeats of each other: taken as such,
+    they would make intervals too narrow.
+    """
+    of_seed: dict[int, list[float]] = {}
+    for seed, value in figures:
+        if value is not None:
+            of_seed.setdefault(seed, []).append(value)
+    return summary(float(np.mean(values)) for values in of_seed.values())
+
+
 def t_interval(mean: float | None, std: float | None, n: int | None) -> dict[str, float | None]:
     """mean ± t std / sqrt n, t Student's quantile at n - 1 degrees of freedom; nulls with fewer than two values."""
     if mean is None or std is None or n is None or n < 2:

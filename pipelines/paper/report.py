@@ -63,14 +63,17 @@ def read_json(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
 def check_of_one_data(inputs: Json, paths: Mapping[str, Path], params: Params) -> None:
     """UserError where stages judged other data than params.yaml names, or than each other: nothing is to be mixed."""
     wanted = {"source": params.ingest.source, "protocol": params.protocol}
-    for name in ("sweep", "compare"):
+    for name in ("sweep", "compare", "leak"):
         for word, value in wanted.items():
             found = at(inputs[name], "data", word)
             if found is not None and found != value:
                 raise UserError(f"{paths[name]}: is of {word} {found}, params.yaml says {value}; run `make paper`")
-    swept, compared = (at(inputs[name], "data", "rows") for name in ("sweep", "compare"))
-    if swept and compared and swept != compared:
-        raise UserError(f"{paths['sweep']}: has rows {swept}, {paths['compare']} {compared}; run `make paper`")
+    compared = at(inputs["compare"], "data", "rows")
+    others = {name: at(inputs[name], "data", "rows") for name in ("sweep", "leak")}
+    others["metrics"] = {split: n for split in compared or () if (n := at(inputs["metrics"], split, "n")) is not None}
+    for name, rows in others.items():
+        if rows and compared and rows != compared:
+            raise UserError(f"{paths[name]}: has rows {rows}, {paths['compare']} {compared}; run `make paper`")
 
 
 def shown_params(params: Params) -> dict[str, str]:

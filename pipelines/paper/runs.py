@@ -22,7 +22,11 @@ from pipelines.learning import (
 )
 
 # Under what name a run keeps what a selection chose. Training stops by the first.
-SELECTED: Mapping[str, Selection] = {"test_selected": "paper", "validation_selected": "validation"}
+SELECTED: Mapping[str, Selection] = {
+    "test_selected": "paper",
+    "validation_fpr_selected": "validation_fpr",
+    "validation_selected": "validation",
+}
 Run = dict[str, Any]
 
 
@@ -68,7 +72,8 @@ def of_selection(network: torch.nn.Module, watched: Mapping[str, Rows], weights:
         logits = logits_of(network, rows.inputs)
         said = figures_of(logits, rows.labels, weights, with_auc=split == "test")
         for i, run in enumerate(made):
-            run[split] = {name: float(getattr(said, name)[i]) for name in ("accuracy", "fpr", "loss", "log_loss")}
+            values = {name: getattr(said, name)[i] for name in ("accuracy", "fpr", "loss", "log_loss")}
+            run[split] = {name: none_for_nan(value) for name, value in values.items()}
             if said.auc is not None:
                 own = torch.sigmoid(logits[i].double()).numpy()
                 run[split] |= {

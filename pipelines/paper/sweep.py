@@ -7,19 +7,18 @@ code: `dvc exp run --queue -S selection=paper -S reduce.mode=paper -S history.nu
 """
 
 import argparse
-import hashlib
+import dataclasses
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import lru_cache
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from models.columns import Unencodable
 from models.trainer import Epoch, Member
@@ -30,14 +29,13 @@ from pipelines.core.json_files import write_json
 from pipelines.core.params import Params
 from pipelines.core.progress import progress
 from pipelines.core.training_rows import TrainingRows, fingerprint, read_splits
-from pipelines.learning import schedule_of
-from pipelines.paper.repeats import cells_of
-from pipelines.paper.runs import Run, Stack, train_runs
+from pipelines.learning import check_selectable, encoding_for, fit_encodings
+from pipelines.paper.described import data_of
+from pipelines.paper.kept import code_digest, key_of
+from pipelines.paper.runs import SELECTED, Run, Stack, train_runs
 from pipelines.paper.tables import write_tables
 
-ROOT = Path(__file__).resolve().parents[2]
-# What runs are computed by: a change of it makes those that are kept worthless.
-COMPUTES = ("models/*.py", "pipelines/learning.py", "pipelines/core/training_rows.py", "pipelines/paper/runs.py")
+NETWORK = {"bottom": True, "top": True, "wide": True}  # of `train`; its pace is the paper's here
 POLL = 0.5  # seconds
 
 
@@ -68,28 +66,24 @@ def paper_params(params: Params, model: str) -> Params:
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
-def code_digest() -> str:
-    """sha256 of the code that computes runs, and of torch's version."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    for path in sorted(path for pattern in COMPUTES for path in ROOT.glob(pattern)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def key_of(stack: Stack, params: Params, print_: str) -> str:
-    """Of all that decides a stack's runs. `print_`: the training set's fingerprint."""
-    decides = paper_params(params, stack.model).model_dump(
-        mode="json", include={"protocol", "model", "paper", "reduce", "train", "history"}
+def key(stack: Stack, params: Params, print_: str) -> str:
+    """Of all that decides a stack's runs, and of nothing else. `print_`: the training set's fingerprint."""
+    told = paper_params(params, stack.model)
+    return key_of(
+        stack.model,
+        [dataclasses.asdict(member) for member in stack.members],
+        told.model_dump(mode="json", include={"protocol": True, "paper": True, "reduce": True, "train": NETWORK}),
+        told.history.numbers,
+        print_,
+        code_digest("pipelines/paper/runs.py"),
     )
-    said = [decides, print_, code_digest(), [member.__dict__ for member in stack.members]]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def kept(path: Path) -> list[Run] | None:
-    """The runs of a stack that is done; None where it is not."""
+    """The runs of a stack that is done; None where it is not, or where the file is broken."""
     try:
         runs: list[Run] = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError):
         return None
     return runs
 
@@ -100,9 +94,10 @@ _epochs: "SimpleQueue[int]"
 
 
 def begin(epochs: "SimpleQueue[int]") -> None:
-    """Of a worker: one thread, and where it says how far it is."""
+    """Of a worker: one thread, and where it says how far it is. Ctrl-C is the parent's to hear, which ends workers."""
     global _epochs
     _epochs = epochs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)  # stacks take the cores; and the last bits depend on it
 
 
@@ -119,46 +114,58 @@ def work(folder: Path, stack: Stack, params: Params, path: Path) -> None:
 
     try:
         runs = train_runs(rows_of(folder, stack.model), stack, paper_params(params, stack.model), on_epoch)
-    except Unencodable as error:
-        raise UserError(f"{folder}: {error}; run `dvc repro` to remake the tables") from None
+    except UserError as error:
+        raise UserError(f"sweep, {stack.model}, seed {stack.members[0].seed}: {error}") from None
     write_json({"runs": runs}, path)
 
 
 def train_all(folder: Path, stacks: list[Stack], params: Params, paths: list[Path]) -> list[list[Run]]:
-    """The runs of every stack: those that are kept, and the others trained on all cores."""
-    made = {i: runs for i, path in enumerate(paths) if (runs := kept(path)) is not None}
-    if made:
-        print(f"sweep: {len(made)} of {len(stacks)} stacks are done already")
-    todo = [i for i in range(len(stacks)) if i not in made]
+    """The runs of every stack: those that are kept, and the others trained on all cores.
+
+    UserError where one cannot be trained, or on Ctrl-C: the other workers are ended, and what is done is kept.
+    """
+    todo = [i for i, path in enumerate(paths) if kept(path) is None]
+    if len(todo) < len(stacks):
+        print(f"sweep: {len(stacks) - len(todo)} of {len(stacks)} stacks are done already")
+    if todo:
+        train_stacks(folder, [stacks[i] for i in todo], params, [paths[i] for i in todo])
+    made = [runs for path in paths if (runs := kept(path)) is not None]
+    if len(made) < len(stacks):
+        raise UserError(f"{paths[0].parent}: results of stacks that were done are gone; run it again")
+    return made
+
+
+def train_stacks(folder: Path, stacks: list[Stack], params: Params, paths: list[Path]) -> None:
+    """Train `stacks` on all cores, each kept at its path."""
     context = multiprocessing.get_context("spawn")
     epochs: SimpleQueue[int] = context.SimpleQueue()
-    workers = min(len(os.sched_getaffinity(0)), len(todo))
-    if not workers:
-        return [made[i] for i in range(len(stacks))]
-    with (
-        ProcessPoolExecutor(workers, context, begin, (epochs,)) as pool,
-        bar_of(sum(len(stacks[i].members) for i in todo), params) as bar,
-    ):
-        running = {pool.submit(work, folder, stacks[i], params, paths[i]): i for i in todo}
-        try:
+    pool = ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(stacks)), context, begin, (epochs,))
+    longest = params.paper.epochs
+    try:
+        # At most so many epochs of single runs, as if none stopped early.
+        with progress(sum(len(one.members) for one in stacks) * longest, "sweep", "epoch") as bar:
+            running = {
+                pool.submit(work, folder, stack, params, path): path for stack, path in zip(stacks, paths, strict=True)
+            }
             while running:
-                done, _ = wait(running, POLL, FIRST_COMPLETED)
+                ended, _ = wait(running, POLL, FIRST_COMPLETED)
                 bar.update(sum(waiting(epochs)))
-                for future in done:
-                    i = running.pop(future)
+                for future in ended:
                     future.result()
-                    made[i] = kept(paths[i]) or []
                     # Whoever stopped before the last epoch has no more to do.
-                    bar.total -= sum(schedule_of(paper_params(params, "")).epochs - run["epochs"] for run in made[i])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [made[i] for i in range(len(stacks))]
-
-
-def bar_of(runs: int, params: Params) -> "tqdm[Any]":
-    """Progress in epochs of single runs; at most as many as if none stopped early."""
-    return progress(runs * schedule_of(paper_params(params, "")).epochs, "sweep", "epoch")
+                    bar.total -= sum(longest - run["epochs"] for run in kept(running.pop(future)) or [])
+        pool.shutdown()
+    except BaseException as error:
+        # Leaving a `with` would wait for every stack; what is done is kept, and files appear whole.
+        for process in list(pool._processes.values()):
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(error, KeyboardInterrupt):
+            done_ = sum(kept(path) is not None for path in paths)
+            raise UserError(
+                f"sweep: interrupted; {done_} of these {len(stacks)} stacks are kept, run it again"
+            ) from None
+        raise
 
 
 def waiting(epochs: "SimpleQueue[int]") -> Iterator[int]:
@@ -166,25 +173,34 @@ def waiting(epochs: "SimpleQueue[int]") -> Iterator[int]:
         yield epochs.get()
 
 
+def check_encodable(splits: Mapping[str, TrainingRows], params: Params) -> None:
+    """Whatever a model cannot take is said before anything is trained. Unencodable names it."""
+    for model, variant in VARIANTS.items():
+        train = splits["train"].columns
+        told = paper_params(params, model)
+        encoding = encoding_for(train, variant, fit_encodings(train, variant), told)
+        for rows in splits.values():
+            encoding.encode(rows.columns)
+
+
 # --- the stage -------------------------------------------------------------------------------------------------------
 
 
 def main(args: argparse.Namespace, params: Params) -> None:
-    splits = read_splits(args.training_set, params.model)  # whatever is amiss is said before anything is trained
+    splits = read_splits(args.training_set, None)
+    try:
+        check_encodable(splits, params)
+    except Unencodable as error:
+        raise UserError(f"{args.training_set}: {error}; run `dvc repro` to remake the tables") from None
+    check_selectable(splits, tuple(SELECTED.values()))
     folder, print_ = params.cache.folder() / "sweep", fingerprint(args.training_set)
     stacks = stacks_of(params)
-    paths = [folder / f"{key_of(stack, params, print_)}.json" for stack in stacks]
+    paths = [folder / f"{key(stack, params, print_)}.json" for stack in stacks]
     runs = [run for of_stack in train_all(args.training_set, stacks, params, paths) for run in of_stack]
     content = {
-        "data": {
-            "source": params.ingest.source,
-            "protocol": params.protocol,
-            "rows": {split: len(rows.labels) for split, rows in splits.items()},
-            "negative_share": {split: float((rows.labels == 0).mean()) for split, rows in splits.items()},
-        },
+        "data": data_of(splits, params),
         "schedule": params.paper.model_dump() | params.sweep.model_dump(include={"mode", "numbers", "wide"}),
         "runs": runs,
-        "cells": cells_of(runs),
     }
     write_json(content, args.out)
     write_tables(content, args.tables)

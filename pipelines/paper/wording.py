@@ -94,6 +94,11 @@ def with_spread(value: float | None, spread: float | None, digits: int = 3) -> s
     )
 
 
+def group_of(name: str) -> str:
+    """What a row of the ablation adds to the history numbers: `numbers+text` adds text."""
+    return name.removeprefix("numbers+")
+
+
 def excludes_zero(bounds: Mapping[str, float | None] | None) -> bool:
     low, high = at(bounds, "low"), at(bounds, "high")
     return low is not None and high is not None and (low > 0 or high < 0)

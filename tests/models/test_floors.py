@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.floors import floors, gradient_boosting
+from models.floors import Boosting, Floor, fitted_floors, floors, gradient_boosting
 from models.metrics import auc
 from pipelines.core.training_rows import TrainingRows
 from tests.models.training_sets import MODELS, nothing_known, splits_of
@@ -73,3 +73,31 @@ def test_one_label_alone(split: str) -> None:
     splits[split].columns["label"] = np.ones_like(splits[split].labels)
     for said in of(splits).values():
         assert np.isfinite(said["test"]).all()
+
+
+def test_fitted_once_says_of_a_part_what_it_says_of_all() -> None:
+    splits = splits_of(3)
+    columns = {split: rows.columns for split, rows in splits.items()}
+    fitted = fitted_floors(columns, {split: rows.labels for split, rows in splits.items()}, seed=1)
+    assert isinstance(fitted["gradient_boosting"], Boosting)
+    for name, floor in fitted.items():
+        parts = [
+            floor.probabilities({column: values[some] for column, values in columns["test"].items()})
+            for some in (slice(0, 1), slice(1, 70), slice(70, None))
+        ]
+        assert {part.dtype for part in parts} == {np.dtype(np.float64)}
+        assert np.concatenate(parts).tobytes() == of(splits)[name]["test"].tobytes()
+
+
+@pytest.mark.parametrize("taught", ["nothing known", "one label"])
+def test_who_could_learn_nothing_says_the_share(taught: str) -> None:
+    splits = splits_of(3)
+    if taught == "one label":
+        splits["train"].columns["label"] = np.ones_like(splits["train"].labels)
+    else:
+        splits["train"] = nothing_known(splits["train"])
+    columns = {split: rows.columns for split, rows in splits.items()}
+    fitted: dict[str, Floor] = fitted_floors(columns, {split: rows.labels for split, rows in splits.items()}, seed=1)
+    share = splits["train"].labels.mean()
+    assert (fitted["gradient_boosting"].probabilities(columns["test"]) == share).all()
+    assert len(fitted["all_positive"].probabilities(columns["test"])) == len(splits["test"].labels)

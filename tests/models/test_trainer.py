@@ -274,3 +274,34 @@ def test_dropout_is_at_its_rate_and_keeps_the_mean() -> None:
     assert [(out[2, :, place::4] == 0).double().mean().item() for place in range(4)] == pytest.approx(
         [0.5] * 4, abs=0.01
     )
+
+
+def test_who_drops_nothing_is_as_alone_beside_who_does() -> None:
+    """Also where reducers have dropout of their own: each layer draws from a stream of its own."""
+    made = {seeds: recommender("proposed", seeds=seeds) for seeds in ((1,), (1, 2))}
+    columns = rows_of(table(200, 7, "proposed")).columns
+    for seeds, one in made.items():
+        for number, (name, layer) in enumerate(stacked.dropouts(one.network)):
+            layer.rates = torch.tensor([0.0, 0.5][: len(seeds)], dtype=torch.float64)
+            if number == 1 or "reducers" in name:
+                layer.rates = torch.full((len(seeds),), 0.3, dtype=torch.float64)
+        rows_ = Rows(one.inputs(columns), (np.arange(200) % 3 > 0).astype(np.int8))
+        watched = {"train": rows_, "validation": rows_}
+        fit(one.network, watched, torch.full((len(seeds), 2), 0.5), replace(SCHEDULE, epochs=3), seeds, quiet)
+    alone, together = (one.network.state_dict() for one in made.values())
+    for name, tensor in alone.items():
+        np.testing.assert_allclose(together[name][0].numpy(), tensor[0].numpy(), atol=1e-5, err_msg=name)
+
+
+def test_a_stack_is_whole_again_after_training() -> None:
+    """Its dropout too: who trains it further has the rates that each member had."""
+    watched = {"train": full(400, 1), "validation": full(100, 2)}
+    together, fitted = fit_stack(MIXED, watched, epochs=60, patience=2)
+    assert len(set(fitted.last.tolist())) > 1
+    for _, layer in stacked.dropouts(together):
+        assert layer.rates.tolist() == [member.dropout for member in MIXED]
+
+
+def test_almost_everything_may_be_dropped() -> None:
+    layer = stacked.Dropout(0.999999)
+    assert torch.isfinite(layer.train()(torch.ones(1, 2000, 100))).all()

@@ -10,7 +10,7 @@ import pytest
 from models.ranking import ranking
 from pipelines.core.training_rows import TrainingRows, read_splits, training_set_schema
 from pipelines.paper import catalogue as module
-from pipelines.paper.catalogue import Catalogue, Wishes, catalogue_of, cut_of, wishes_of
+from pipelines.paper.catalogue import Catalogue, Wishes, catalogue_of, last_instant, wishes_of
 from tests.models.training_sets import rows_of, table
 from tests.test_training_set import Workspace, make_workspace
 
@@ -32,7 +32,7 @@ def splits(workspace: Workspace) -> dict[str, TrainingRows]:
 def catalogue(workspace: Workspace, splits: dict[str, TrainingRows]) -> Iterator[Catalogue]:
     args = workspace.args()
     wishes = wishes_of(splits, 1000, 7)
-    yield catalogue_of(wishes, cut_of(splits["test"], workspace.params), args.repo, args.registry)
+    yield catalogue_of(wishes, last_instant(splits["test"], workspace.params), args.repo, args.registry)
 
 
 def frame(rows: TrainingRows) -> pd.DataFrame:
@@ -132,7 +132,9 @@ def test_ranked_in_parts_as_at_once(catalogue: Catalogue, monkeypatch: pytest.Mo
     everything = score(catalogue.pairs(reads, slice(None))).reshape(shape)
     expected = ranking(everything, catalogue.wishes.liked, catalogue.wishes.seen, 3)
     monkeypatch.setattr(module, "BYTES", bytes_)
-    np.testing.assert_allclose(catalogue.rank(reads, score, 3, "it"), expected)
+    done: list[int] = []
+    np.testing.assert_allclose(catalogue.rank(reads, score, 3, done.append), expected)
+    assert sum(done) == shape[0]
 
 
 def test_a_sample_is_drawn_by_hash_whatever_the_order(splits: dict[str, TrainingRows]) -> None:
@@ -158,7 +160,7 @@ def test_nobody_to_rank_for() -> None:
 
 
 def test_the_cut_is_a_microsecond_before_the_test(workspace: Workspace, splits: dict[str, TrainingRows]) -> None:
-    cut = cut_of(splits["test"], workspace.params)
+    cut = last_instant(splits["test"], workspace.params)
     if workspace.params.protocol == "point_in_time":
         assert cut == frame(splits["test"])["event_timestamp"].min() - pd.Timedelta(1, "us")
         assert cut >= frame(splits["validation"])["event_timestamp"].max()

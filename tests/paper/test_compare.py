@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from models import metrics
+from models.bootstrap import draw_users, replicated
 from models.floors import floors
 from models.variants import Variant
 from pipelines.core.params import Params
 from pipelines.core.training_rows import TrainingRows, read_splits, training_set_schema
 from pipelines.paper import compare
-from pipelines.paper.ablation import GROUPS, mean_of, spread_of
+from pipelines.paper.ablation import GROUPS, Floor, ablation, bootstraps, mean_of, spread_of, with_data
 from pipelines.paper.catalogue import wishes_of
-from pipelines.paper.judged import Judged, floor_models
-from tests.models.training_sets import splits_of
+from pipelines.paper.judged import Contender, floor_models
+from tests.models.training_sets import nothing_known, rows_of, splits_of, whole_table
 from tests.test_training_set import Workspace, make_workspace
 
 SHORT = {"epochs": 3, "batch_size": 64}
@@ -28,9 +29,13 @@ MODELS = {"proposed", "baseline", "logistic", "gradient_boosting", "all_positive
 
 def quick(params: Params, **changes: Any) -> Params:
     """Few networks, few epochs, few draws."""
-    made = params.compare.model_copy(update={"seeds": 2, "ablation_seeds": 1, "replicates": 200, "ranked_users": 20})
+    made = params.compare.model_copy(update={"seeds": 2, "replicates": 200, "ranked_users": 20})
     train = params.train.model_copy(update=SHORT)
     return params.model_copy(update={"compare": made, "train": train, **changes})
+
+
+def cached_in(folder: Path, params: Params) -> Params:
+    return params.model_copy(update={"cache": params.cache.model_copy(update={"dir": str(folder)})})
 
 
 def run(workspace: Workspace, params: Params, name: str) -> Path:
@@ -51,8 +56,13 @@ def splits(workspace: Workspace) -> dict[str, TrainingRows]:
 
 
 @pytest.fixture(scope="module")
-def made(workspace: Workspace) -> dict[str, Any]:
-    return json.loads(run(workspace, quick(workspace.params), "compare").read_text())
+def params(workspace: Workspace) -> Params:
+    return cached_in(workspace.root / "cache", quick(workspace.params))
+
+
+@pytest.fixture(scope="module")
+def made(workspace: Workspace, params: Params) -> dict[str, Any]:
+    return json.loads(run(workspace, params, "compare").read_text())
 
 
 def test_has_what_the_report_reads(made: dict[str, Any], splits: dict[str, TrainingRows]) -> None:
@@ -130,18 +140,34 @@ def test_ablation_is_against_numbers_alone(made: dict[str, Any]) -> None:
     assert list(rows) == list(GROUPS)
     assert rows["numbers"]["difference"] == {"auc": 0.0, "low": 0.0, "high": 0.0}
     for row in rows.values():
+        assert row["networks"] == 2 and "no_data" not in row
         assert row["difference"]["auc"] == pytest.approx(row["auc"] - rows["numbers"]["auc"])
-        assert (row["auc_std"] is None) == (row["networks"] == 1)
-    for name in compare.NETWORKS:  # those that are judged are not trained again
-        assert rows[name]["networks"] == 2
-        assert rows[name]["auc"] == pytest.approx(np.mean([seed["auc"] for seed in made["models"][name]["seeds"]]))
+        # log loss is convex: the mean of networks is no worse than they are in the mean
+        assert row["validation_log_loss_of_mean"] <= row["validation_log_loss"]
+    for name in compare.NETWORKS:
+        seeds = [seed["auc"] for seed in made["models"][name]["seeds"]]
+        assert rows[name]["auc"] == pytest.approx(np.mean(seeds))
+        for floor, its in rows[name]["against"].items():
+            of_mean = made["models"][name]["rows"]["all"]["auc"] - made["models"][floor]["rows"]["all"]["auc"]
+            assert its["auc"] == pytest.approx(of_mean)
 
 
-def test_the_same_again_and_whatever_selection_says(workspace: Workspace, made: dict[str, Any]) -> None:
+def test_whatever_selection_says(workspace: Workspace, params: Params, made: dict[str, Any]) -> None:
     """The paper's selection looks at the test set; here nothing does."""
-    first = (workspace.root / "results/paper/compare.json").read_bytes()
-    params = quick(workspace.params, selection="paper", model="baseline")
-    assert run(workspace, params, "again").read_bytes() == first
+    other = params.model_copy(update={"selection": "paper", "model": "baseline"})
+    again = run(workspace, cached_in(workspace.root / "another cache", other), "again")
+    assert again.read_bytes() == (workspace.root / "results/paper/compare.json").read_bytes()
+
+
+def test_what_is_trained_is_not_trained_again(
+    workspace: Workspace, params: Params, made: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {path: path.stat().st_mtime_ns for path in (params.cache.folder() / "compare").iterdir()}
+    assert len(kept) == len(GROUPS)
+    again = run(workspace, params, "kept")
+    assert again.read_bytes() == (workspace.root / "results/paper/compare.json").read_bytes()
+    assert f"compare: {len(GROUPS)} of {len(GROUPS)} stacks of networks are done already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (params.cache.folder() / "compare").iterdir()} == kept
 
 
 # Group -> what its columns' names say.
@@ -181,7 +207,7 @@ def test_a_floor_says_the_same_of_pairs_as_of_rows(taught: str) -> None:
 def test_a_threshold_recommends_what_is_above_it() -> None:
     validation, test = np.array([0] * 40 + [1] * 5, np.int8), np.array([0, 0, 0, 0, 1, 1], np.int8)
     said = np.concatenate([np.arange(40) / 40, np.ones(5)])
-    model = Judged(said, np.array([0.1, 0.2, 38 / 40, 0.99, 0.5, 1.0]), {}, [], lambda columns: said)
+    model = Contender(said, np.array([0.1, 0.2, 38 / 40, 0.99, 0.5, 1.0]), {}, [], lambda columns: said)
     found = compare.threshold(validation, test, model, 0.1, 0.05)
     # of 40 negatives the 39th: P(Bin(40, .9) >= 39) = .080, so it must be the highest, 39/40
     assert found == {
@@ -213,6 +239,52 @@ def test_nobody_to_rank_for_gives_nulls() -> None:
         "intervals": {"ndcg_at_10": nothing, "recall_at_10": nothing},
     }  # fmt: skip
     assert differences == []
+
+
+def test_what_no_train_row_has_is_not_told_from_numbers() -> None:
+    """Photos that test rows alone have teach nothing; what has texts or tags beside them is trained all the same."""
+    columns = rows_of(whole_table(50, 1)).columns
+    assert list(with_data(columns)) == list(GROUPS)
+    photos = {name: np.zeros((50, 0), np.float32) for name in columns if name.startswith("business_photos__")}
+    assert set(GROUPS) - set(with_data(columns | photos)) == {"numbers+captions", "numbers+image"}
+    null = {name: np.full_like(columns[name], np.nan) for name in photos}  # of the width that test's have
+    assert with_data(columns | null) == with_data(columns | photos)
+    tags = {name: np.full(50, None, object) for name in columns if name.startswith("business_tags__")}
+    assert set(GROUPS) - set(with_data(columns | tags)) == {"numbers+tags"}
+    blank = nothing_known(TrainingRows(whole_table(50, 1), dict(columns))).columns
+    assert list(with_data(blank)) == ["numbers", "proposed", "baseline", "everything"]
+
+
+def test_an_ablation_without_some_data_says_so() -> None:
+    random, users, draws = np.random.default_rng(1), np.arange(60) % 20, draw_users(20, 200, 1)
+    labels = {"validation": (np.arange(40) % 3 > 0).astype(np.int8), "test": (np.arange(60) % 3 > 0).astype(np.int8)}
+    drawn = {name: {split: random.random((3, len(one))) for split, one in labels.items()} for name in GROUPS}
+    floor = random.random(60)
+    floors = {"it": Floor(metrics.auc(labels["test"], floor), replicated(labels["test"], floor, users, draws)["auc"])}
+    calls: list[None] = []
+
+    def told(said: dict[str, Any]) -> list[dict[str, Any]]:
+        calls.clear()
+        made = ablation(labels, said, floors, users, draws, 1, lambda: calls.append(None))
+        assert len(calls) == bootstraps(said)
+        return made
+
+    whole = told(drawn)
+    some = told({name: said for name, said in drawn.items() if name != "numbers+captions"})
+    null = {"auc": None, "low": None, "high": None}
+    for one, other in zip(some, whole, strict=True):
+        if one["name"] == "numbers+captions":
+            assert one == dict.fromkeys(other) | {
+                "name": "numbers+captions", "reads": ["numbers", "captions"], "networks": 0, "no_data": True,
+                "difference": null, "against": {"it": null},
+            }  # fmt: skip
+        else:  # the others are as they would be
+            assert one == other
+            said = drawn[one["name"]]["validation"]
+            of_each = [metrics.log_loss(labels["validation"], network) or 0 for network in said]
+            assert one["validation_log_loss"] == pytest.approx(np.mean(of_each))
+            of_mean = metrics.log_loss(labels["validation"], said.mean(axis=0))
+            assert one["validation_log_loss_of_mean"] == pytest.approx(of_mean)
 
 
 def test_means_and_spreads_need_all_their_values() -> None:

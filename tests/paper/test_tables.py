@@ -122,7 +122,7 @@ def test_cells_are_what_pandas_groups():
     keys = ["model", "class_weights", "dropout", "selection", "split", "metric"]
     expected = flat.groupby(keys)["value"].agg(["mean", "std", "count"])
     cells = pd.DataFrame(cells_of(runs)).set_index(keys)
-    assert len(cells) == len(expected) == 12 * 2 * (3 + 6)
+    assert len(cells) == len(expected) == 12 * 2 * (4 + 7)
     pd.testing.assert_series_equal(cells["mean"].sort_index(), expected["mean"])
     pd.testing.assert_series_equal(cells["std"].sort_index(), expected["std"])
     assert (cells["n"] == 5).all()
