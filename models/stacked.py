@@ -10,12 +10,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
 BIT_STEPS = 2**16  # of dropout's uniform numbers: a rate is met to 1/65,536
+
+
+def stream_seed(seed: int, purpose: int) -> int:
+    """Of a stream that has nothing to do with those of other seeds or purposes. torch's generator reads 32 bits of it:
+    what differs above them would be the same stream."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
 class RandomBits:
@@ -27,7 +34,7 @@ class RandomBits:
 
     def __init__(self, seeds: Sequence[int], purpose: int = 0) -> None:
         self.seeds = tuple(dict.fromkeys(seeds))
-        self.streams = [torch.Generator().manual_seed(seed + purpose * 2**32) for seed in self.seeds]
+        self.streams = [torch.Generator().manual_seed(stream_seed(seed, purpose)) for seed in self.seeds]
         self.owners = torch.tensor([self.seeds.index(seed) for seed in seeds])  # (M,) member -> stream
 
     def uniform(self, rows: int, width: int) -> Tensor:

@@ -305,3 +305,16 @@ def test_a_stack_is_whole_again_after_training() -> None:
 def test_almost_everything_may_be_dropped() -> None:
     layer = stacked.Dropout(0.999999)
     assert torch.isfinite(layer.train()(torch.ones(1, 2000, 100))).all()
+
+
+def test_no_two_layers_or_seeds_drop_the_same() -> None:
+    """torch's generator takes 32 bits of its seed: streams that differ above them alone are one stream."""
+    streams = [stacked.RandomBits([seed], purpose) for seed in (1, 2) for purpose in range(4)]
+    drawn = np.stack([stream.uniform(1, 4000).flatten().double().numpy() for stream in streams])
+    assert np.abs(np.corrcoef(drawn) - np.eye(len(streams))).max() < 0.08
+    with seeded(1):
+        network = DLRM(3, {}, ["text"], [64], [64], 0.5, wide=False)
+    stacked.draw_by(network, [1])
+    masks = [layer.train()(torch.ones(1, 50, 64)) == 0 for _, layer in stacked.dropouts(network)]
+    assert len(masks) == 2
+    assert 0.4 < (masks[0] == masks[1]).double().mean() < 0.6
