@@ -1,5 +1,7 @@
 """Our offline store: specified by small tables, and equal to an obvious loop and to Feast's own store."""
 
+import itertools
+import os
 from collections.abc import Iterator
 from contextlib import chdir
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,8 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float32, Float64, Int64, String
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+SECONDS = itertools.count(1_600_000_000)
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 FOREVER = timedelta(0)
@@ -76,7 +80,11 @@ class Repo:
             "created": pa.array([at(minute) for minute in columns[2]], instant),
             "x": pa.array(columns[3], pa.int64()),
         }
-        pq.write_table(pa.table(table), self.folder / f"tables/{name}.parquet")
+        path = self.folder / f"tables/{name}.parquet"
+        pq.write_table(pa.table(table), path)
+        # DuckDB keeps a file's blocks while size and time stay: two versions within one tick would be mixed.
+        written = next(SECONDS)
+        os.utime(path, (written, written))
 
 
 @pytest.fixture(scope="module")
