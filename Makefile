@@ -12,7 +12,7 @@ help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
 	@echo "make paper       the paper's sixty trainings, its tables, and results/report.html: which model is better, and by how much"
 	@echo "make plan        what language models would be asked, and what that would cost; nothing is spent"
-	@echo "make test        environment, then lint and the fast tests (six minutes)"
+	@echo "make test        environment, then lint and the fast tests (three to six minutes)"
 	@echo "make test-all    what takes longer: real data, faults, servers (30 minutes at most)"
 	@echo "make check-data  the Great Expectations suites over the tables that stand in data/"
 	@echo "make lock        resolve requirements.in anew into requirements.lock"

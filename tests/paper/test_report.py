@@ -138,7 +138,10 @@ def test_no_rows_no_pairs_no_seeds_no_ranking(params):
     content["leak"] |= {"leak": [], "backwards": [], "explains": None, "alone": None}
     content["sweep"] |= {"runs": []}
     content |= {"language": {}, "metrics": {}, "leaks": {}}
-    Page(report.page(content, params))
+    page = report.page(content, params)
+    Page(page)
+    assert "Any figure of warm rows: there are none." in page
+    assert "n/a" in page
 
 
 def test_hostile_names_are_text(params):
