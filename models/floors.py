@@ -79,7 +79,7 @@ class Boosting:
         if not read.any():
             return Constant(float(labels["train"].mean()))
         model = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=500, early_stopping=True, random_state=seed)
-        # On cores that others use too, its threads wait for each other: on one it took a thirtieth of the time.
+        # On cores that others use too, its threads wait for each other: on one it took a twentieth of the time.
         with threadpool_limits(1, "openmp"):
             model.fit(
                 numbers["train"][:, read],

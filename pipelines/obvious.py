@@ -143,7 +143,7 @@ def obvious_numbers(seen: pd.DataFrame, protocol: Protocol) -> Row:
         newest = seen["event_timestamp"].isin(instants[-TREND_INSTANTS:])
         recent = [rating for rating, is_new in zip(ratings, newest, strict=True) if is_new]
         numbers["rating_trend"] = sum(recent) / (len(recent) * RATING_UNIT) - numbers["rating_mean"]
-        numbers["newest_review_at"] = instants[-1]
+        numbers["newest_review_at"] = instants[-1].floor("s")
     return numbers
 
 

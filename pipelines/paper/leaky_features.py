@@ -49,8 +49,10 @@ def with_own_review(members: pd.DataFrame, text: Vectors, protocol: Protocol) ->
         numbers = numbers_of(sees(rating_powers(members)))
         timed = protocol == "point_in_time"
         trend = trend_of(members, entity, numbers["rating_mean"]) if timed else np.full(len(members), np.nan)
-        # The newest review that is seen is the review itself: its recency is 0, always.
-        newest = instants_of(members) if timed else np.full(len(members), np.datetime64("NaT", "us"))
+        # The newest review that is seen is the review itself: its recency is below a second, always.
+        newest = instants_of(members).astype("datetime64[s]").astype("datetime64[us]")
+        if not timed:
+            newest = np.full(len(members), np.datetime64("NaT", "us"))
         made = numbers | {"rating_trend": trend, "newest_review_at": newest}
         columns |= {f"{entity}_history__{name}": values for name, values in made.items()}
         columns[f"{entity}_text__embedding"] = means_of(text, len(members), sees)
