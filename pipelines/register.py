@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.core.command import run_stage
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.repo_imports import import_from
 from pipelines.core.tables import whole_file
 
 if TYPE_CHECKING:
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 # What says when and where something was registered, or what a user keeps beside it.
 NOT_DEFINITIONS = {"meta", "infra", "projectMetadata", "savedDatasets"}
-
-
-def import_from(repo: Path) -> None:
-    """Put the feature repo first on the import path: its files name each other flat, and Feast names the store so.
-
-    First, so that a copy of the workspace uses its own files whatever the environment has installed.
-    """
-    folder = str(repo.resolve())
-    if sys.path[0] != folder:
-        sys.path.insert(0, folder)
 
 
 def open_store(repo: Path) -> "FeatureStore":

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pipelines.core.command import run_stage
 from pipelines.core.errors import CheckFailed, UserError
 from pipelines.core.params import History, Params, Protocol
+from pipelines.core.repo_imports import import_from
 from pipelines.core.tables import (
     DESCRIPTIONS,
     PHOTOS,
@@ -31,7 +32,7 @@ from pipelines.core.tables import (
 from pipelines.core.training_rows import FEATURES_OF_MODEL, SPLITS
 from pipelines.core.visibility import RESOLUTION
 from pipelines.expected_history import check_history, visible_counts
-from pipelines.register import import_from, registered_store
+from pipelines.register import registered_store
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore

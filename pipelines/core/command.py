@@ -1,6 +1,7 @@
 """The command line of a stage: paths by flag, hyperparameters from params.yaml."""
 
 import argparse
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,6 +25,13 @@ def run_stage(
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")
     args = parser.parse_args()
-    # ibis 12 calls a method that duckdb 1.5 has renamed; nothing that a user could mend
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="ibis")
+    quiet()
     sys.exit(exit_code_of(lambda: main(args, load_params(args.params))))
+
+
+def quiet() -> None:
+    """No warnings about what no user of ours could mend."""
+    # ibis 12 calls a method that duckdb 1.5 has renamed
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="ibis")
+    # Feast takes `serve_features_while_materializing` for useless beside a registry in a file; it is not (decisions.md)
+    logging.getLogger("feast.repo_config").setLevel(logging.ERROR)

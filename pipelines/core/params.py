@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from pipelines.core.errors import UserError
 
@@ -254,6 +254,24 @@ class Leak(Section):
         return self
 
 
+class Serve(Section):
+    """How the ranker answers; no stage reads it."""
+
+    as_of: Literal["now", "newest"] | Annotated[AwareDatetime, Strict(False)]  # where a request names none
+    stale_after_hours: Annotated[float, Field(gt=0)] | None  # age of a view's newest row past which it is not ready
+    most_candidates: Annotated[int, Field(ge=1)]  # of one request
+    most_bytes: Annotated[int, Field(ge=1)]  # of its body
+    cached_businesses: Annotated[int, Field(ge=0)]  # whose encoded rows are kept, checked against the store each time
+    freshness_every_s: Annotated[float, Field(gt=0)]  # the newest rows are looked for
+
+
+class Parity(Section):
+    """Online beside offline."""
+
+    seed: Seed  # of the entities drawn
+    entities: Annotated[int, Field(ge=1)]  # users, and businesses, at most
+
+
 class Params(Section):
     protocol: Protocol
     model: Literal["proposed", "baseline"]
@@ -280,6 +298,8 @@ class Params(Section):
     sweep: Sweep
     compare: Compare
     leak: Leak
+    serve: Serve
+    parity: Parity
 
     @property
     def seeds(self) -> list[int]:

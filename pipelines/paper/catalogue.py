@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from models.columns import Columns, Floats
 from models.ranking import Ranking, ranking
 from pipelines.core.params import Params
+from pipelines.core.repo_imports import import_from
 from pipelines.core.training_rows import TrainingRows, columns, training_set_schema, vector_names, vector_width
 from pipelines.core.visibility import RESOLUTION
-from pipelines.register import import_from
 from pipelines.training_set import ask, registered_services, side_by_side
 
 Score = Callable[[Columns], Floats]
