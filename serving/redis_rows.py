@@ -1,0 +1,120 @@
+"""Feast's Redis online store, read as it lies: a hash an entity, with the features of all of its views."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from feast.infra.online_stores.helpers import _mmh3, _redis_key_prefix, compute_versioned_name
+from google.protobuf.timestamp_pb2 import Timestamp
+from redis import Redis
+from redis.exceptions import RedisError
+
+from serving.entity_keys import EntityKeys
+from serving.redis_tracking import Tracking
+from serving.rows import RawRow, Stamp, Unreachable
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+    from feast.infra.online_stores.redis import RedisOnlineStore
+
+BLOCK = 1000
+
+
+class RedisRows:
+    """Reads through Feast's own client: one command an entity, for all of its views at once."""
+
+    def __init__(self, store: "FeatureStore", online: "RedisOnlineStore") -> None:
+        self._client: Any = online._get_client(store.config.online_store)
+        self._project = store.project.encode()
+        self._keys = EntityKeys(store)
+        versioned = store.config.registry.enable_online_feature_view_versioning
+        prefixes = {_redis_key_prefix(view.join_keys) for view in store.list_feature_views() if view.online}
+        # A cluster has a connection a node, and would have to be told of by each.
+        self._tracking = Tracking(self._client, sorted(prefixes)) if isinstance(self._client, Redis) else None
+        self._names = {view.name: compute_versioned_name(view, versioned) for view in store.list_feature_views()}
+
+    def version(self) -> object | None:
+        return self._tracking.version() if self._tracking else None
+
+    def read(self, wanted: Mapping[str, Sequence[str]], ids: Sequence[str]) -> dict[str, list[RawRow | None]]:
+        fields: list[bytes] = []
+        for view, features in wanted.items():
+            fields += [self._stamp_field(view), *(self._field(view, feature) for feature in features)]
+        join_key = self._keys.join_key(next(iter(wanted)))
+        with self._reachable(), self._client.pipeline(transaction=False) as pipe:
+            for entity_id in ids:
+                pipe.hmget(self._keys.key(join_key, entity_id) + self._project, fields)
+            replies = pipe.execute()
+        rows: dict[str, list[RawRow | None]] = {}
+        start = 0
+        for view, features in wanted.items():
+            stop = start + 1 + len(features)
+            rows[view] = [
+                None if reply[start] is None else RawRow(reply[start], tuple(reply[start + 1 : stop]), instant_of)
+                for reply in replies
+            ]
+            start = stop
+        return rows
+
+    def ids(self, view: str) -> Iterator[list[str]]:
+        for keys, _ in self._scan(view):
+            yield [self._keys.entity_id(key[: -len(self._project)]) for key in keys]
+
+    def newest(self, view: str) -> tuple[int, datetime | None]:
+        rows, newest = 0, None
+        for keys, stamps in self._scan(view):
+            rows += len(keys)
+            newest = max(filter(None, [newest, *map(instant_of, stamps)]), default=None)
+        return rows, newest
+
+    def _scan(self, view: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Keys that have a row in `view`, and its stamp, in blocks. A key that moves meanwhile may come twice."""
+        pattern = escaped(_redis_key_prefix([self._keys.join_key(view)])) + b"*" + escaped(self._project)
+        field = self._stamp_field(view)
+        seen: set[bytes] = set()
+        with self._reachable():
+            block: list[bytes] = []
+            for key in self._client.scan_iter(pattern, count=BLOCK):
+                if key not in seen:
+                    seen.add(key)
+                    block.append(key)
+                if len(block) == BLOCK:
+                    yield self._stamped(block, field)
+                    block = []
+            if block:
+                yield self._stamped(block, field)
+
+    def _stamped(self, keys: Sequence[bytes], field: bytes) -> tuple[list[bytes], list[bytes]]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(key, field)
+            stamps = pipe.execute()
+        having = [(key, stamp) for key, stamp in zip(keys, stamps, strict=True) if stamp is not None]
+        return [key for key, _ in having], [stamp for _, stamp in having]
+
+    def _field(self, view: str, feature: str) -> bytes:
+        return _mmh3(f"{self._names[view]}:{feature}")
+
+    def _stamp_field(self, view: str) -> bytes:
+        return f"_ts:{self._names[view]}".encode()
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            raise Unreachable(
+                f"online store redis: {' '.join(str(error).split())}; see that the server of"
+                " `online_store.connection_string` in feature_store.yaml runs"
+            ) from None
+
+
+def instant_of(stamp: Stamp) -> datetime:
+    assert isinstance(stamp, bytes)
+    return Timestamp.FromString(stamp).ToDatetime(UTC)
+
+
+def escaped(text: bytes) -> bytes:
+    """Of a pattern's signs, for Redis to take as they are."""
+    return b"".join(b"\\" + sign if (sign := bytes([byte])) in b"*?[]^\\" else sign for byte in text)

@@ -1,0 +1,54 @@
+"""Whether anything was written to Redis since: by the server's own messages (`CLIENT TRACKING`, Redis 6 and later)."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+WRITTEN = object()  # what the handler makes of a message
+
+
+class Tracking:
+    """A connection that is told of every write to keys of some prefixes.
+
+    Messages and replies come in one order: when a PING is answered, every write that was acknowledged before it was
+    sent has been told of. So equal versions mean that nothing was written in between, whatever the network does.
+    """
+
+    def __init__(self, client: Redis, prefixes: Sequence[bytes]) -> None:
+        pool = client.connection_pool
+        self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+        self._prefixes = prefixes
+        self._lock = threading.Lock()
+        self._told = False
+        self._opened = self._writes = 0
+
+    def version(self) -> object | None:
+        """None: this server tells nothing, or does not answer; whoever reads rows then will find out which."""
+        with self._lock:
+            try:
+                if not self._told:
+                    self._open()
+                self._connection.send_command("PING")
+                self._reply()
+            except RedisError:
+                self._told = False
+                self._connection.disconnect()
+                return None
+            return self._opened, self._writes
+
+    def _open(self) -> None:
+        self._connection.connect()
+        self._connection._parser.set_invalidation_push_handler(lambda message: WRITTEN)
+        named = [word for prefix in self._prefixes for word in (b"PREFIX", prefix)]
+        self._connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *named)
+        self._reply()
+        self._told = True
+        self._opened += 1
+
+    def _reply(self) -> None:
+        """Past all messages to the next reply. One by one: the client itself goes one call deeper a message."""
+        while self._connection.read_response(push_request=True) is WRITTEN:
+            self._writes += 1

@@ -1,0 +1,83 @@
+"""Encoded rows of entities, each kept beside the bytes of the online store that it was made of."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.rows import RawRow
+from serving.scoring import Part
+
+Raw = tuple[RawRow | None, ...]
+"""An entity's row in each view that the model reads of it; None: it has none."""
+Encode = Callable[[Sequence[Raw]], Part]
+"""Raw rows of N entities to N rows a name."""
+
+
+class Shelf:
+    """At most `most` entities, or as many as one request names: a full shelf is emptied.
+
+    What is on it is never believed: it counts only where the store's bytes are those it was made of, or where the
+    store's version says that nothing was written since they were compared.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places: dict[str, int] = {}
+        self._raw: list[Raw] = []
+        self._versions: list[object | None] = []
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def unsure(self, ids: Sequence[str], version: object | None) -> list[str]:
+        """Those of `ids` that must be read: not here, or not compared at `version`."""
+        if version is None:
+            return list(ids)
+        return [one for one in ids if (at := self._places.get(one)) is None or self._versions[at] != version]
+
+    def put(self, ids: Sequence[str], rows: Sequence[Raw], version: object | None, encode: Encode) -> int:
+        """Take what was read of `ids`. Encodes the rows that differ from what is here, and says how many did."""
+        if len(self._places) + sum(one not in self._places for one in ids) > max(self._most, len(ids)):
+            self._clear()
+        changed = [i for i, one in enumerate(ids) if (at := self._places.get(one)) is None or self._raw[at] != rows[i]]
+        if changed:
+            part = encode([rows[i] for i in changed])
+            places = self._room([ids[i] for i in changed])
+            for name, values in part.items():
+                self._column(name, values)[places] = values
+            for i, place in zip(changed, places, strict=True):
+                self._raw[place] = rows[i]
+        for one in ids:
+            self._versions[self._places[one]] = version
+        return len(changed)
+
+    def take(self, ids: Sequence[str]) -> Part | None:
+        """Rows of `ids`, copied; None where not all are here."""
+        try:
+            places = np.fromiter(map(self._places.__getitem__, ids), np.int64, len(ids))
+        except KeyError:
+            return None
+        return {name: column[places] for name, column in self._arrays.items()}
+
+    def _clear(self) -> None:
+        self._places.clear()
+        self._raw.clear()
+        self._versions.clear()
+
+    def _room(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Places of `ids`, made where there are none."""
+        for one in ids:
+            if self._places.setdefault(one, len(self._places)) == len(self._raw):
+                self._raw.append(())
+                self._versions.append(None)
+        return np.fromiter(map(self._places.__getitem__, ids), np.int64, len(ids))
+
+    def _column(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The array of `name`, with room for every place; it doubles as it fills."""
+        column = self._arrays.get(name)
+        wanted = len(self._places)
+        if column is None or len(column) < wanted:
+            grown = np.empty((max(wanted, 2 * (0 if column is None else len(column))), *values.shape[1:]), values.dtype)
+            if column is not None:
+                grown[: len(column)] = column
+            self._arrays[name] = column = grown
+        return column
