@@ -9,7 +9,6 @@ Prints JSON.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError, exit_code_of
-from pipelines.core.ledger import Ledger
+from pipelines.core.ledger import Entry, Ledger
 from pipelines.core.params import load_params
+from pipelines.core.provenance import READINGS, readings, recorded
 from pipelines.core.providers import ledger_of
-from pipelines.core.tables import REVIEWS, SUMMARIES, TAGS, read_table
+from pipelines.core.tables import REVIEWS, read_table
 
 REVIEW_FILE = Path("tables") / "reviews.parquet"
-# How a view's name ends -> where the readings of its snapshots are, under the data folder.
-READINGS = {
-    "_summary": ("features/summarize/summaries.parquet", SUMMARIES),
-    "_tags": ("features/tag/tags.parquet", TAGS),
-}
 
 
 def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
@@ -47,14 +42,6 @@ def snapshots_of_review(data: Path, review_id: str) -> dict[str, str]:
     raise UserError(f"--review {review_id}: no row of the training set in {data / 'training_set'}")
 
 
-def readings(data: Path, snapshot_id: str, view: str | None) -> Iterator[dict[str, Any]]:
-    """What was made of a snapshot, a summary or tags; without a `view` both."""
-    for suffix, (file, schema) in READINGS.items():
-        if view is None or view.endswith(suffix):
-            table = read_table(data / file, schema, [name for name in schema.names if name != "embedding"])
-            yield from table.filter(pc.equal(table["snapshot_id"], snapshot_id)).to_pylist()
-
-
 def traced(data: Path, snapshot_id: str, ledger: Ledger, view: str | None = None) -> list[dict[str, Any]]:
     """Each reading of the snapshot with its reviews and its ledger entries. UserError where nobody knows it."""
     found = list(readings(data, snapshot_id, view))
@@ -70,12 +57,9 @@ def traced(data: Path, snapshot_id: str, ledger: Ledger, view: str | None = None
     return found
 
 
-def described(key: str, entry: Any) -> dict[str, Any]:
-    """A ledger entry without the texts, which stand beside it."""
-    if entry is None:
-        return {"key": key, "status": "not in this machine's ledger"}
-    names = ("status", "provider", "model", "prompt", "text", "input_tokens", "output_tokens", "dollars", "time")
-    return {"key": key} | {name: getattr(entry, name) for name in names}
+def described(key: str, entry: Entry | None) -> dict[str, Any]:
+    """A ledger entry with what was answered; what was asked stands beside it."""
+    return recorded(key, entry) | ({} if entry is None else {"text": entry.text})
 
 
 def main(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.repo_imports import import_from
 from pipelines.core.training_rows import columns as typed_columns
-from pipelines.core.training_rows import vector_names
+from pipelines.core.training_rows import objects, vector_names
 from serving.rows import RowReader, open_reader
 from serving.scoring import INSTANT, Part, Scorer, entity_of
 from serving.shelf import Raw, Shelf
@@ -219,7 +219,9 @@ class Ranker:
                 arrays[name] = pa.nulls(len(rows), arrays[name].type)
         table = fill_counts(pa.table(arrays))
         widths = {name: self._widths.get(name, longest(table[name])) for name in vector_names(table.schema)}
-        return typed_columns(table, widths, "the online store")
+        made = typed_columns(table, widths, "the online store")
+        # Ids are nothing to a model, and whoever asks why follows them.
+        return made | {name: objects(table[name]) for name in table.column_names if name.endswith("_id")}
 
 
 def latest(instants: NDArray[np.datetime64]) -> datetime | None:

@@ -33,6 +33,11 @@ time TEXT NOT NULL);
 """
 
 
+def ledger_file(cache: Path) -> Path:
+    """Where it lies in the cache folder."""
+    return cache / "llm" / "ledger.sqlite"
+
+
 @dataclass(frozen=True)
 class Entry:
     """One answer (or failure) as it came. `status`: ok, or why it is of no use."""

@@ -1,7 +1,7 @@
 """Which provider answers, by its name in params.yaml, behind the one door."""
 
 from pipelines.core.encoders import TextEncoder
-from pipelines.core.ledger import Ledger
+from pipelines.core.ledger import Ledger, ledger_file
 from pipelines.core.llm import Door
 from pipelines.core.params import Params
 from pipelines.core.params import Provider as ProviderName
@@ -10,7 +10,7 @@ from pipelines.core.questions import Provider
 
 def ledger_of(params: Params) -> Ledger:
     """The one ledger, in the cache folder."""
-    return Ledger(params.cache.folder() / "llm" / "ledger.sqlite")
+    return Ledger(ledger_file(params.cache.folder()))
 
 
 def door_of(name: ProviderName, params: Params, encoder: TextEncoder) -> Door:
