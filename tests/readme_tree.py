@@ -14,7 +14,6 @@ TOLD = {
     "expectations/": "the suites of data checks, one JSON a table (docs/expectations.md)",
     "pipelines/prompts/": "what language models are asked, a versioned file a question",
     "pipelines/vocabularies/": "restaurant types, dishes, synonyms, words of price: each names its source",
-    "serving/": "the ranker's room; it comes next",
     "docs/": "decisions, expectations, formats, glossary",
     "tests/": "specifications as text tables, obvious twins, planted leaks and faults, the walk above",
 }
@@ -28,6 +27,7 @@ ROOMS = (
     "pipelines/core/photos",
     "pipelines/formats",
     "models",
+    "serving",
     "benchmarks",
 )
 MARKS = re.compile(r"(?<=<!-- tree -->\n```\n).*?(?=```\n<!-- /tree -->)", re.DOTALL)

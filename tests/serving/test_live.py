@@ -1,6 +1,5 @@
 """The model file replaced, broken, taken away and put back under a running ranker."""
 
-import os
 import time
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def test_it_is_loaded_once(world: ServedWorld) -> None:
 def test_another_file_is_another_ranker(world: ServedWorld) -> None:
     live = live_of(world)
     first = live.ranker()
-    os.replace(world.model("baseline"), world.model())
+    world.model("baseline").replace(world.model())
     assert live.ranker() is not first
     assert live.ranker().model.feature_service == "baseline_point_in_time"
 

@@ -152,7 +152,7 @@ def test_a_store_that_is_gone_and_back(store: FeatureStore, tmp_path: Path, serv
         assert reader.version() is not None
     assert reader.version() is None
     for call in (lambda: reader.read({"user_history": ["x"]}, ["u00"]), lambda: list(reader.ids("user_history"))):
-        with pytest.raises(Unreachable, match="online store redis: .*; see that the server"):
+        with pytest.raises(Unreachable, match=r"online store redis: .*; see that the server"):
             call()
 
 
