@@ -50,6 +50,7 @@ class TrainedRecommender(RankingStack):
     feature_service: str
     fingerprint: str
     params: Mapping[str, Any]  # with `model`, `dropout`, `train` and `reduce`; of the last three the network is built
+    digest: str | None = None  # of the file it was loaded from: tells one model from another
 
     def save(self, path: Path) -> None:
         about = {
@@ -73,7 +74,8 @@ class TrainedRecommender(RankingStack):
             network = build(about["params"], encoding, alike)
         saved.fill(network, tensors, path)
         network.eval()
-        return cls(network, encoding, weights, about["feature_service"], about["fingerprint"], about["params"])
+        made = (about["feature_service"], about["fingerprint"], about["params"], about[saved.DIGEST])
+        return cls(network, encoding, weights, *made)
 
 
 def build(params: Mapping[str, Any], encoding: Encoding, members: Sequence[Member]) -> Recommender:

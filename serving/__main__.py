@@ -127,7 +127,7 @@ def table(ranker: "Ranker", asked: "Asked", chosen: "Chosen") -> Iterator[str]:
 
     known = "known" if chosen.known else "unknown: ranked as a newcomer"
     of = f"{len(chosen.best)} of {chosen.candidates} candidates"
-    model = f"model {ranker.model.fingerprint[:12]} by {ranker.service}"
+    model = f"model {ranker.digest[:12]} by {ranker.service}"
     yield f"user {shown(asked.user_id)} ({known}), at {iso(chosen.at)}: {of}; {model}"
     rows = [
         (

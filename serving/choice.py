@@ -166,7 +166,7 @@ def answer_of(ranker: Ranker, asked: Asked, chosen: Chosen) -> RankAnswer:
         known=chosen.known,
         at=chosen.at,
         feature_service=ranker.service,
-        model=ranker.model.fingerprint,
+        model=ranker.digest,
         candidates=chosen.candidates,
         ranking=[
             Ranked(

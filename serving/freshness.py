@@ -23,7 +23,7 @@ PATIENCE_S = 30.0  # for one look; after that the store counts as hanging
 @dataclass(frozen=True)
 class ModelInfo:
     feature_service: str
-    fingerprint: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Freshness:
             ranker = self._live.ranker()
         except UserError as error:
             return Seen(None, before.views, (str(error),))
-        model = ModelInfo(ranker.model.feature_service, ranker.model.fingerprint)
+        model = ModelInfo(ranker.service, ranker.digest)
         state = self._live.state()
         warnings = () if state is None else (state,)
         try:

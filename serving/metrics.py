@@ -3,13 +3,25 @@
 import time
 from collections.abc import Collection, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    values,
+)
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.choice import Chosen
 from serving.freshness import Freshness
+
+# Feast sets an environment variable by which this library, and that of every child process, counts in files for several
+# workers: all registries of a process would then share their counts. We are one process.
+values.ValueClass = values.MutexValue
 
 # Close together around what a ranking is to take
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075, 0.1, 0.25, 1.0, 5.0)
@@ -81,7 +93,7 @@ class OfFreshness(Collector):
         yield ages
         model = InfoMetricFamily("mmrec_model", "The model that answers")
         if (about := freshness.model) is not None:
-            model.add_metric([], {"feature_service": about.feature_service, "fingerprint": about.fingerprint})
+            model.add_metric([], {"feature_service": about.feature_service, "digest": about.digest})
         yield model
 
 

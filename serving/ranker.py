@@ -65,7 +65,9 @@ class Ranker:
     """A model, and the reader of the rows that it ranks by. May be used by several threads at once."""
 
     def __init__(self, model: TrainedRecommender, service: Service, reader: RowReader, params: Params) -> None:
+        assert model.digest is not None, "only a model that was loaded from its file is served"
         self.model = model
+        self.digest = model.digest
         self.service = service.name
         self.views = service.views
         self.reader = reader

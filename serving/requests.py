@@ -126,7 +126,7 @@ class RankAnswer(Message):
     known: bool = Field(description="false: nothing is known of the user, and the businesses alone decide")
     at: datetime = Field(description="The instant the answer is about")
     feature_service: str = Field(description="Feast's, that the features came through")
-    model: str = Field(description="Fingerprint of the training set that the model learned from")
+    model: str = Field(description="Digest of the model file: tells one model from another")
     candidates: int = Field(description="How many businesses stood to choose from, after all filters")
     ranking: list[Ranked] = Field(description="Most probable first; of equals, the smaller id")
 

@@ -75,7 +75,7 @@ def why(
         "at": iso(at),
         "probability": probability,
         "feature_service": ranker.service,
-        "model": ranker.model.fingerprint,
+        "model": ranker.digest,
         "views": views,
         "moved": moves,
     }

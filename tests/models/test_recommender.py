@@ -148,7 +148,7 @@ def test_rows_of_another_variant_are_refused_by_name() -> None:
         recommender("proposed").probabilities(rows_of(table(5, 1, "baseline")).columns)
 
 
-ABOUT = {"kind": "model", "feature_service": "s", "params": {}, "fingerprint": "f", "encoding": {}}
+ABOUT = {"kind": "model", "feature_service": "s", "params": {}, "fingerprint": "f", "encoding": {}, "sha256": "0"}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,31 @@ def test_missing_broken_and_unfitting_files_are_refused(tmp_path: Path) -> None:
     saved.save(path, tensors, about)
     with pytest.raises(saved.UnusableWeights, match=r"do not fit its own description .*dlrm\.wide"):
         TrainedRecommender.load(path)
+
+
+def test_one_damaged_bit_is_refused(tmp_path: Path) -> None:
+    """In the weights or in what the file says of itself, and also where a cache hands it out without a word."""
+    path = tmp_path / "model"
+    recommender("baseline").save(path)
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little") + 8
+    constant = whole.index(b"means") + whole[whole.index(b"means") :].index(b"0.") + 2
+    for at in (header, header + 77, len(whole) - 1, constant):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(saved.UnusableWeights, match="damaged: its weights are not those that were saved in it"):
+            TrainedRecommender.load(path)
+    path.write_bytes(whole)
+    assert TrainedRecommender.load(path).digest
+
+
+def test_models_are_told_apart_by_their_digest(tmp_path: Path) -> None:
+    digests = set()
+    for name, made in {"one": recommender("baseline"), "other": recommender("baseline", seeds=(2,))}.items():
+        made.save(tmp_path / name)
+        digests |= {TrainedRecommender.load(tmp_path / name).digest}
+    assert len(digests) == 2
 
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:

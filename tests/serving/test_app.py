@@ -42,7 +42,7 @@ def test_all_businesses_are_ranked_as_the_ranker_ranks_them(client: Client, rank
     assert answer["known"] is True and answer["candidates"] == 10
     assert datetime.fromisoformat(answer["at"]) == told.at
     assert answer["feature_service"] == "proposed_point_in_time"
-    assert answer["model"] == ranker.model.fingerprint
+    assert answer["model"] == ranker.digest
     chances = [place["probability"] for place in answer["ranking"]]
     assert chances == sorted(chances, reverse=True)
     assert {place["business_id"]: place["probability"] for place in answer["ranking"]} == pytest.approx(

@@ -80,8 +80,7 @@ def test_rank_prints_what_is_chosen(run: Callable[..., Said], served: ServedWorl
     chosen = choose(ranker, Catalogue(served.data).businesses(), Asked("u03", top=4, at=LATER), 10)
     head, titles = out.splitlines()[:2]
     assert head == (
-        f"user u03 (known), at {AT}: 4 of 10 candidates;"
-        f" model {ranker.model.fingerprint[:12]} by proposed_point_in_time"
+        f"user u03 (known), at {AT}: 4 of 10 candidates; model {ranker.digest[:12]} by proposed_point_in_time"
     )
     assert titles.split() == ["rank", "probability", "reviews", "business_id", "name"]
     assert rows_of(out) == [

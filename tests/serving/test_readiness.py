@@ -85,8 +85,8 @@ def test_metrics_move(served: ServedWorld) -> None:
         }.items():
             # counted when an answer has gone out: a moment after it has come in here
             client.until(lambda asked, name=name, expected=expected: asked.figure(name) == expected, seconds=5.0)
-        fingerprint = TrainedRecommender.load(served.model()).fingerprint
-        info = f'mmrec_model_info{{feature_service="proposed_point_in_time",fingerprint="{fingerprint}"}}'
+        digest = TrainedRecommender.load(served.model()).digest
+        info = f'mmrec_model_info{{digest="{digest}",feature_service="proposed_point_in_time"}}'
         assert client.figure(info) == 1
         buckets = re.findall(r'mmrec_request_seconds_bucket\{le="([\d.]+)",route="/rank"\}', text.body.decode())
         assert sum(0.001 <= float(edge) <= 0.1 for edge in buckets) >= 10

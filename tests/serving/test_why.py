@@ -233,7 +233,7 @@ def test_rows_are_those_of_the_tables(name: str, rankers: dict[str, Ranker], ser
     assert (found["user_id"], found["business_id"], found["name"]) == ("u05", "b4", "Place 4")
     assert found["at"] == "2020-03-01T12:30:00Z"
     assert found["feature_service"] == f"{name}_point_in_time"
-    assert found["model"] == rankers[name].model.fingerprint
+    assert found["model"] == rankers[name].digest
     assert {view["view"] for view in found["views"]} == set(rankers[name].views)
     for view in found["views"]:
         assert (view["entity"], view["entity_id"]) in (("user", "u05"), ("business", "b4"))
