@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from serving.entity_keys import EntityKeys
-from serving.rows import RawRow, Stamp, Unreachable
+from serving.rows import RawRow, Stamp, Unlisted, Unreachable
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -46,9 +46,12 @@ class FeastRows:
     def newest(self, view: str) -> tuple[int, datetime | None]:
         raise self._unlisted(view)
 
-    def _unlisted(self, view: str) -> Unreachable:
+    def _unlisted(self, view: str) -> Unlisted:
         kind = self._config.online_store.type
-        return Unreachable(f"online store {kind}, view {view}: Feast cannot list its entities; use sqlite or redis")
+        return Unlisted(
+            f"online store {kind}, view {view}: Feast cannot list its entities, so nobody knows how fresh they are; use"
+            " sqlite or redis"
+        )
 
 
 def serialized(value: object) -> bytes | None:

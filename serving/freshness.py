@@ -12,7 +12,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from serving.live import Live
 from serving.ranker import Ranker
-from serving.rows import Unreachable
+from serving.rows import Unlisted
 
 logger = logging.getLogger(__name__)
 
@@ -126,18 +126,21 @@ class Freshness:
         warnings = () if state is None else (state,)
         try:
             views = ranker.look()
-        except Unreachable as error:
+            self._settle(ranker)
+        except Unlisted as error:
+            return Seen(model, {}, (), (*warnings, str(error)))
+        except UserError as error:
             return Seen(model, before.views, (str(error),), warnings)
-        self._settle(ranker)
         empty = f"no view of {ranker.service} has a row in the online store: run `feast materialize`, or `dvc repro`"
         return Seen(model, views, () if any(rows for rows, _ in views.values()) else (empty,), warnings)
 
     def _settle(self, ranker: Ranker) -> None:
-        """Take what a new ranker brought out of the garbage collector's sight.
+        """Have a new ranker ready for its first requests, and what it brought out of the garbage collector's sight.
 
         Torch and Feast leave half a million objects: going through them stops every thread for a tenth of a second.
         """
         if ranker is not self._settled:
+            ranker.warm()
             gc.unfreeze()
             gc.collect()
             gc.freeze()

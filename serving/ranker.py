@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from models.columns import Unencodable
@@ -21,7 +22,7 @@ from pipelines.core.params import Params
 from pipelines.core.repo_imports import import_from
 from pipelines.core.training_rows import columns as typed_columns
 from pipelines.core.training_rows import objects, vector_names
-from serving.rows import RowReader, open_reader
+from serving.rows import RowReader, Unlisted, open_reader
 from serving.scoring import INSTANT, Part, Scorer, entity_of
 from serving.shelf import Raw, Shelf
 from serving.values import arrow
@@ -88,7 +89,7 @@ class Ranker:
         }
         self._shelves = {"user": Shelf(USERS_KEPT), "business": Shelf(self._serve.cached_businesses)}
         self._lock = threading.Lock()
-        self._looked: tuple[float, dict[str, tuple[int, datetime | None]]] | None = None
+        self._looked: tuple[object | None, dict[str, tuple[int, datetime | None]]] | None = None
 
     def rank(self, user_id: str, business_ids: Sequence[str], at: datetime | None = None) -> Ranking:
         """The chance that the user will like each business, of online rows as they are now.
@@ -143,15 +144,38 @@ class Ranker:
             return datetime.now(UTC)
         if self._serve.as_of != "newest":
             return self._serve.as_of
-        instants = [instant for _, instant in (self._looked[1] if self._looked else self.look()).values() if instant]
+        try:
+            looked = self._looked[1] if self._looked else self.look()
+        except Unlisted:
+            return datetime.now(UTC)
+        instants = [instant for _, instant in looked.values() if instant]
         # a second: SQLite's instants are cut to whole ones
         return max(instants) + SECOND if instants else datetime.now(UTC)
 
     def look(self) -> dict[str, tuple[int, datetime | None]]:
-        """View of the service -> how many entities have a row online, and the newest row's instant. Reads them all."""
+        """View of the service -> how many entities have a row online, and the newest row's instant.
+
+        Reads them all, unless nothing was written since it last did. Unreachable, Unlisted.
+        """
+        version = self.reader.version()
+        if self._looked is not None and version is not None and self._looked[0] == version:
+            return self._looked[1]
         found = {view: self.reader.newest(view) for view in self.views}
-        self._looked = time.monotonic(), found
+        self._looked = version, found
         return found
+
+    def warm(self) -> None:
+        """Encode the businesses that the store holds, as many as are kept: no request then waits for it.
+
+        Unreachable, Unlisted.
+        """
+        view = next(iter(self._wanted["business"]))
+        left = self._serve.cached_businesses
+        for block in self.reader.ids(view):
+            self._part("business", block[:left], {"read": 0.0, "encode": 0.0})
+            left -= len(block[:left])
+            if not left:
+                return
 
     def columns(
         self, user_id: str, business_id: str, at: datetime
@@ -237,8 +261,14 @@ def longest(column: pa.ChunkedArray) -> int:
 
 
 def open_ranker(model: Path, repo: Path, params: Params) -> Ranker:
-    """UserError where the model file or the store's settings are missing or broken, or where the registry has not the
+    """A ranker of the model file, by the online store of the feature repo.
+
+    From then on torch computes on one thread in this process: of so small a network two wait for each other longer than
+    they work, and requests have threads of their own.
+
+    UserError where the model file or the store's settings are missing or broken, or where the registry has not the
     model's feature service, or one without the features that the model reads."""
+    torch.set_num_threads(1)
     try:
         trained = TrainedRecommender.load(model)
     except UnusableWeights as error:

@@ -20,6 +20,10 @@ class Unreachable(UserError):
     """The online store cannot be read: one line says which, and what to do."""
 
 
+class Unlisted(UserError):
+    """The online store answers for ids, and cannot say which there are."""
+
+
 class RawRow(NamedTuple):
     """One entity's row in one view. Two rows are equal where the store holds the same bytes."""
 
@@ -43,10 +47,10 @@ class RowReader(Protocol):
         """Equal to an earlier one only if nothing was written since. None: the store cannot tell."""
 
     def ids(self, view: str) -> Iterator[list[str]]:
-        """Every entity that has a row, in blocks."""
+        """Every entity that has a row, in blocks. Unlisted where the store cannot say."""
 
     def newest(self, view: str) -> tuple[int, datetime | None]:
-        """How many entities have a row, and the newest row's instant."""
+        """How many entities have a row, and the newest row's instant. Unlisted where the store cannot say."""
 
 
 def open_reader(store: "FeatureStore") -> RowReader:

@@ -46,6 +46,10 @@ class Scorer:
     def __init__(self, model: TrainedRecommender) -> None:
         self.model = model
         encoding, network = model.encoding, model.network
+        self._columns = {
+            entity: tuple(name for name in encoding.columns if name != INSTANT and entity_of(name) == entity)
+            for entity in ENTITIES
+        }
         self._first: dict[str, dict[str, FirstLayer]] = {entity: {} for entity in ENTITIES}  # entity -> field ->
         self._bias: dict[str, Tensor] = {}  # field -> (M, 1, H)
         self._rest: dict[str, nn.Sequential] = {}
@@ -60,7 +64,7 @@ class Scorer:
 
     def columns_of(self, entity: str) -> tuple[str, ...]:
         """Those of `entity` that the model reads."""
-        return tuple(name for name in self.model.encoding.columns if name != INSTANT and entity_of(name) == entity)
+        return self._columns[entity]
 
     @torch.no_grad()
     def part(self, entity: str, columns: Columns) -> Part:

@@ -24,7 +24,7 @@ class Shelf:
     def __init__(self, most: int) -> None:
         self._most = most
         self._places: dict[str, int] = {}
-        self._raw: list[Raw] = []
+        self._raw: list[tuple] = []
         self._versions: list[object | None] = []
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -38,14 +38,15 @@ class Shelf:
         """Take what was read of `ids`. Encodes the rows that differ from what is here, and says how many did."""
         if len(self._places) + sum(one not in self._places for one in ids) > max(self._most, len(ids)):
             self._clear()
-        changed = [i for i, one in enumerate(ids) if (at := self._places.get(one)) is None or self._raw[at] != rows[i]]
+        bare = [bare_of(raw) for raw in rows]
+        changed = [i for i, one in enumerate(ids) if (at := self._places.get(one)) is None or self._raw[at] != bare[i]]
         if changed:
             part = encode([rows[i] for i in changed])
             places = self._room([ids[i] for i in changed])
             for name, values in part.items():
                 self._column(name, values)[places] = values
             for i, place in zip(changed, places, strict=True):
-                self._raw[place] = rows[i]
+                self._raw[place] = bare[i]
         for one in ids:
             self._versions[self._places[one]] = version
         return len(changed)
@@ -81,3 +82,8 @@ class Shelf:
                 grown[: len(column)] = column
             self._arrays[name] = column = grown
         return column
+
+
+def bare_of(raw: Raw) -> tuple:
+    """An entity's stamps and bytes, and no other object: the garbage collector then has nothing to look through."""
+    return tuple(None if row is None else (row.stamp, row.values) for row in raw)

@@ -44,22 +44,33 @@ class SqliteRows:
 
     def read(self, wanted: Mapping[str, Sequence[str]], ids: Sequence[str]) -> dict[str, list[RawRow | None]]:
         with self._lock, self._readable():
-            return {view: self._rows(view, features, ids) for view, features in wanted.items()}
+            return self._rows(wanted, ids)
 
-    def _rows(self, view: str, features: Sequence[str], ids: Sequence[str]) -> list[RawRow | None]:
-        join_key = self._keys.join_key(view)
-        keys = [self._keys.key(join_key, entity_id) for entity_id in ids]
-        found: dict[bytes, dict[str, tuple[bytes, int]]] = {}
-        for start in range(0, len(keys), VARIABLES):
-            some = keys[start : start + VARIABLES]
-            rows = self._ask(
-                f"SELECT entity_key, feature_name, value, event_ts FROM {quoted(self._tables[view])}"  # noqa: S608
-                f" WHERE entity_key IN ({marks(some)}) AND feature_name IN ({marks(features)})",
-                [*some, *features],
-            )
-            for key, feature, value, stamp in rows:
-                found.setdefault(key, {})[feature] = value, stamp
-        return [raw_row(found.get(key), features) for key in keys]
+    def _rows(self, wanted: Mapping[str, Sequence[str]], ids: Sequence[str]) -> dict[str, list[RawRow | None]]:
+        """By one statement with a row an entity: with a row a feature, two thirds of the time went into objects."""
+        join_key = self._keys.join_key(next(iter(wanted)))
+        picked: list[str] = []
+        names: list[str] = []
+        for view, features in wanted.items():
+            of_it = f"FROM {quoted(self._tables[view])} WHERE entity_key = k"
+            picked.append(f"(SELECT event_ts {of_it} LIMIT 1)")
+            picked += [f"(SELECT value {of_it} AND feature_name = ?)"] * len(features)
+            names += features
+        found: list[tuple] = []
+        for start in range(0, len(ids), VARIABLES):
+            keys = [self._keys.key(join_key, entity_id) for entity_id in ids[start : start + VARIABLES]]
+            entities = ",".join(["(?)"] * len(keys))
+            query = f"WITH entities(k) AS (VALUES {entities}) SELECT {','.join(picked)} FROM entities"  # noqa: S608
+            found += self._ask(query, [*keys, *names])
+        rows: dict[str, list[RawRow | None]] = {}
+        start = 0
+        for view, features in wanted.items():
+            stop = start + 1 + len(features)
+            rows[view] = [
+                None if row[start] is None else RawRow(row[start], row[start + 1 : stop], instant_of) for row in found
+            ]
+            start = stop
+        return rows
 
     def ids(self, view: str) -> Iterator[list[str]]:
         with self._apart() as connection:
@@ -135,13 +146,6 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def raw_row(found: Mapping[str, tuple[bytes, int]] | None, features: Sequence[str]) -> RawRow | None:
-    if found is None:
-        return None
-    values = tuple(found[feature][0] if feature in found else None for feature in features)
-    return RawRow(next(iter(found.values()))[1], values, instant_of)
-
-
 def instant_of(stamp: Stamp) -> datetime:
     """Feast takes an instant's UTC for local time, writes the seconds, and reads them the same way."""
     assert isinstance(stamp, int)
@@ -150,7 +154,3 @@ def instant_of(stamp: Stamp) -> datetime:
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))

@@ -13,9 +13,9 @@ def arrow(type_: pa.DataType, values: Sequence[bytes | None]) -> pa.Array:
 
     Online, a null instant is a number of Feast's own, and instants are in whole seconds.
     """
-    parsed = [None if value is None else Value.FromString(value) for value in values]
     if pa.types.is_list(type_) and pa.types.is_floating(type_.value_type):
-        return vectors(type_, parsed)
+        return vectors(type_, values)
+    parsed = [None if value is None else Value.FromString(value) for value in values]
     found = [None if value is None else plain(value) for value in parsed]
     if pa.types.is_timestamp(type_):
         seconds = [None if value == NULL_TIMESTAMP_INT_VALUE else value for value in found]
@@ -31,22 +31,26 @@ def plain(value: Value) -> object:
     return list(held.val) if kind.endswith("_list_val") else held
 
 
-def vectors(type_: pa.DataType, values: Sequence[Value | None]) -> pa.Array:
+def vectors(type_: pa.DataType, values: Sequence[bytes | None]) -> pa.Array:
     """Lists of floats, taken from the message's bytes: a Python object a number would take ten times as long."""
-    null = np.array([value is None or value.WhichOneof("val") is None for value in values], np.bool_)
-    parts = [
-        np.zeros(0, np.float32) if value is None or none else floats_of(value)
-        for value, none in zip(values, null, strict=True)
-    ]
+    heads: dict[int, bytes] = {}  # bytes of a value -> what stands before its numbers, the same for all such values
+    parts: list[np.ndarray | None] = []
+    for value in values:
+        if value is None:
+            parts.append(None)
+            continue
+        head = heads.get(len(value))
+        if head is None or not value.startswith(head):
+            message = Value.FromString(value)
+            if message.WhichOneof("val") is None:
+                parts.append(None)
+                continue
+            # The list is its message's one field, packed, and the message the value's: its numbers come last.
+            head = heads[len(value)] = value[: len(value) - 4 * len(message.float_list_val.val)]
+        parts.append(np.frombuffer(value, "<f4", offset=len(head)) if len(head) < len(value) else np.zeros(0, "<f4"))
+    null = np.array([part is None for part in parts], np.bool_)
+    known = [np.zeros(0, np.float32) if part is None else part for part in parts]
     offsets = np.zeros(len(parts) + 1, np.int32)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    flat = pa.array(np.concatenate([np.zeros(0, np.float32), *parts]), type_.value_type)
+    np.cumsum([len(part) for part in known], out=offsets[1:])
+    flat = pa.array(np.concatenate([np.zeros(0, np.float32), *known]), type_.value_type)
     return pa.ListArray.from_arrays(pa.array(offsets), flat, type=type_, mask=pa.array(null))
-
-
-def floats_of(value: Value) -> np.ndarray:
-    """float32 (W,). The list is its message's one field, packed: the last four bytes a number."""
-    message = value.float_list_val
-    count = len(message.val)
-    encoded = message.SerializeToString()
-    return np.frombuffer(encoded, "<f4", count, len(encoded) - 4 * count)

@@ -14,7 +14,9 @@ from filling import fill_counts
 from models.recommender import TrainedRecommender
 from pipelines.core.errors import UserError
 from pipelines.core.training_rows import columns, training_set_schema, vector_names, vector_width
-from serving.ranker import Ranker, open_ranker, open_store
+from serving.feast_rows import FeastRows
+from serving.ranker import COUNT, Ranker, online_service, open_ranker, open_store
+from serving.rows import Unlisted
 from tests.models.training_sets import MODELS
 from tests.serving.conftest import END, ServedWorld
 from tests.serving.redis_server import redis_server
@@ -263,3 +265,33 @@ def test_a_leave_one_out_model_is_served_by_the_newest_rows(served: ServedWorld,
         trained.params,
     ).save(path)
     assert open_ranker(path, served.repo, served.params()).service == "proposed_point_in_time"
+
+
+def test_any_other_store_is_read_through_feast(served: ServedWorld) -> None:
+    """As one is of which nothing is known: it answers, and nobody can say how fresh it is."""
+    store = open_store(served.repo)
+    known = ranker_of(served)
+    ranker = Ranker(
+        known.model,
+        online_service(store, known.model, served.model()),
+        FeastRows(store, store.provider.online_store),
+        served.params(),
+    )
+    for user in ("u00", "u07", "nobody"):
+        asked = [*BUSINESSES, "nowhere"]
+        difference = ranker.rank(user, asked, AT).probabilities - known.rank(user, asked, AT).probabilities
+        assert np.abs(difference).max() <= 1e-6
+    with pytest.raises(Unlisted, match="Feast cannot list its entities"):
+        ranker.look()
+    begun = datetime.now(UTC)
+    assert ranker.rank("u00", ["b0"]).at >= begun
+
+
+def test_what_is_warm_needs_no_reading(world: ServedWorld) -> None:
+    ranker = ranker_of(world)
+    ranker.warm()
+    ranker.reader.read = None  # type: ignore[assignment,method-assign]  # whoever reads fails
+    with pytest.raises(TypeError):
+        ranker.rank("u00", BUSINESSES, AT)  # the user
+    seconds = {"read": 0.0, "encode": 0.0}
+    assert len(ranker._part("business", BUSINESSES, seconds)[f"business_{COUNT}"]) == 10
