@@ -18,4 +18,4 @@ def online_service_name(feature_service: str) -> str:
         model = feature_service.removesuffix(f"_{protocol}")
         if model and model != feature_service:
             return service_name(model, POINT_IN_TIME)
-    raise ValueError(f"feature service {feature_service!r}: its name ends in neither {POINT_IN_TIME} nor {LEAVE_ONE_OUT}")
+    raise ValueError(f"feature service {feature_service!r} ends in neither {POINT_IN_TIME} nor {LEAVE_ONE_OUT}")

@@ -32,9 +32,28 @@ def open_store(repo: Path) -> "FeatureStore":
     return FeatureStore(repo_path=str(repo.resolve()))
 
 
+def forget_another_workspaces(repo: Path) -> None:
+    """Remove a registry that came with a copied or moved workspace.
+
+    It is made anew, and holds one thing that is of a place: the path of SQLite's file, which is still the other's.
+    Feast would look for it where it was, or, seeing that it is not ours, empty it.
+    """
+    store = open_store(repo)
+    registry = repo.resolve() / store.config.registry.path
+    if not registry.is_file():
+        return
+    from feast.protos.feast.core.Registry_pb2 import Registry
+
+    tables = Registry.FromString(registry.read_bytes()).infra.infra_objects
+    files = {Path(table.sqlite_table.path).resolve() for table in tables if table.sqlite_table.path}
+    if files - {(repo.resolve() / getattr(store.config.online_store, "path", "")).resolve()}:
+        registry.unlink()
+
+
 def apply(repo: Path) -> "FeatureStore":
     """What `feast apply` does in `repo`: register what it defines, delete what it no longer does."""
     repo = repo.resolve()
+    forget_another_workspaces(repo)
     store = open_store(repo)
     from feast.repo_operations import apply_total
 
@@ -69,6 +88,7 @@ def registered_store(repo: Path, dump: Path) -> "FeatureStore":
         expected = dump.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{dump}: no such file; run `dvc repro register` to make it") from None
+    forget_another_workspaces(repo)
     store = open_store(repo)
     registry = repo.resolve() / store.config.registry.path
     if registry.exists() and dump_registry(store) == expected:

@@ -25,6 +25,13 @@ class RedisRows:
     """Reads through Feast's own client: one command an entity, for all of its views at once."""
 
     def __init__(self, store: "FeatureStore", online: "RedisOnlineStore") -> None:
+        nodes, _ = online._parse_connection_string(store.config.online_store.connection_string)
+        if not nodes or not all(node.get("port", "").isdecimal() for node in nodes):
+            # What it says instead may hold a password.
+            raise Unreachable(
+                "online store redis: `online_store.connection_string` in feature_store.yaml begins with no host:port;"
+                " write it there, or set MMREC_REDIS, which it names"
+            )
         self._client: Any = online._get_client(store.config.online_store)
         self._project = store.project.encode()
         self._keys = EntityKeys(store)

@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from contextlib import chdir
+from contextlib import chdir, closing
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,27 @@ def test_a_missing_registry_is_made_from_any_working_directory(tmp_path: Path) -
         registered_store(Path("feature_repo"), Path("registry.json"))
         assert Path.cwd() == tmp_path
     assert (tmp_path / "data/feast/registry.db").is_file()
+
+
+def test_a_copied_or_moved_workspace_has_a_registry_of_its_own(tmp_path: Path) -> None:
+    """Feast's knows the online store by its absolute path: the copy would have emptied the original."""
+    first = copy_of_the_repo(tmp_path / "first")
+    apply(first)
+    online = Path("data", "feast", "online.db")
+    shutil.copytree(first.parent, tmp_path / "second")
+    (tmp_path / "second" / online).unlink()
+    apply(tmp_path / "second" / "feature_repo")
+    assert tables_in(tmp_path / "first" / online) == tables_in(tmp_path / "second" / online) != set()
+    (tmp_path / "dump.json").write_text(dump_registry(open_store(first)))
+    first.parent.rename(tmp_path / "third")
+    store = registered_store(tmp_path / "third" / "feature_repo", tmp_path / "dump.json")
+    assert len(store.list_feature_views()) == len(TABLES)
+    assert not first.parent.exists()
+
+
+def tables_in(database: Path) -> set[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def test_a_folder_that_is_no_feature_repo_is_refused(tmp_path: Path) -> None:

@@ -68,8 +68,10 @@ def test_a_stage_is_its_module_and_says_what_it_does(stage):
         assert (ROOT / dep).exists(), dep
 
 
-# Where things are kept, and how an endpoint is called, paid and waited for: it decides nothing of what is made.
+# Where things are kept, how an endpoint is called, paid and waited for, and how the ranker answers: no stage makes
+# anything else by it.
 DECIDE_NOTHING = {"cache.dir", "llm.batch", "llm.limits", "llm.price", "llm.budget"}
+DECIDE_NOTHING |= {f"serve.{key}" for key in PARAMS["serve"]}
 
 
 def test_every_parameter_is_tracked_by_a_stage():
@@ -99,7 +101,16 @@ def test_a_tracked_parameter_exists():
 
 def test_sections_are_stages():
     sections = {name for name, value in PARAMS.items() if isinstance(value, dict)}
-    assert sections - {"cache", "llm", "paper"} <= {module.removeprefix("paper.") for module in MODULES.values()}
+    assert sections - {"cache", "llm", "paper", "serve"} <= {
+        module.removeprefix("paper.") for module in MODULES.values()
+    }
+
+
+@pytest.mark.parametrize("stage", ["materialize", "parity"])
+def test_what_the_online_store_holds_is_never_taken_from_the_run_cache(stage):
+    """DVC would bring back the report and not the store. An output that it may not remove, it does not restore."""
+    outs = [*STAGES[stage].get("outs", []), *STAGES[stage].get("metrics", [])]
+    assert [list(settings.values()) for settings in outs] == [[{"persist": True}]]
 
 
 def test_names_are_given_once():

@@ -3,7 +3,9 @@
 import argparse
 import json
 import math
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from pipelines import history, register, training_set
 from pipelines.core.params import Params, load_params
 from pipelines.core.review_vectors import Vectors
 from pipelines.core.snapshots import read_histories
-from pipelines.core.tables import DESCRIPTIONS, PHOTOS, REVIEWS, write_table
+from pipelines.core.tables import DESCRIPTIONS, PHOTOS, REVIEWS, VIEWS_OF_STAGE, write_table
+from tests.online_world import switch_to_redis
+from tests.serving.redis_server import redis_server
 from tests.snapshot_tables import write_snapshot_tables
 from tests.test_feature_repo import ALL_READ, HISTORY
 from tests.workspace import SHARED, copy_repository, run_in
@@ -237,6 +241,45 @@ def test_materialize_from_the_root_and_from_inside(run, where):
     command = f"feast -c feature_repo materialize {span}" if where == "root" else f"feast materialize {span}"
     ended = run_in(work if where == "root" else work / "feature_repo", f"PYTHONPATH={work}/feature_repo {command}")
     assert "user_history" in ended.stdout + ended.stderr
+
+
+def assert_all_is_equal(report, params):
+    assert [report[name] for name in ("mismatch", "missing", "extra", "scores_apart")] == [0, 0, 0, 0]
+    assert report["views"].keys() == {view for views in VIEWS_OF_STAGE.values() for view in views}
+    # leave_one_out keeps no user and no business of one review
+    at_least = {"point_in_time": 20_000, "leave_one_out": 10_000}[params.protocol]
+    assert report["compared"] > at_least
+    assert all(0 < scores["largest_difference"] <= 1e-6 for scores in report["scores"].values())
+
+
+def test_online_is_offline(run):
+    work, params = run
+    report = read_json(work / "results" / "parity.json")
+    assert report["store"] == "sqlite"
+    assert_all_is_equal(report, params)
+
+
+def test_online_is_offline_in_redis(run, tmp_path):
+    """A feature repo beside the same tables, switched as feature_store.yaml says."""
+    work, params = run
+    repo = Path(shutil.copytree(work / "feature_repo", tmp_path / "feature_repo"))
+    switch_to_redis(repo)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/features").symlink_to(work / "data/features")
+    common = f"--repo {repo} --registry results/registry.json --model data/model/model.safetensors"
+    with redis_server(tmp_path / "redis") as address:
+        run_in(
+            work,
+            f"export MMREC_REDIS={address}\n"
+            f"python -m pipelines.materialize {common} --report {tmp_path}/materialized.json\n"
+            f"python -m pipelines.parity {common} --materialized {tmp_path}/materialized.json"
+            f" --training-set data/training_set --predictions results/predictions/test.parquet"
+            f" --report {tmp_path}/parity.json",
+        )
+    report = read_json(tmp_path / "parity.json")
+    assert report["store"] == "redis"
+    assert_all_is_equal(report, params)
+    assert report["views"] == read_json(work / "results" / "parity.json")["views"]
 
 
 def test_again_runs_nothing(run):

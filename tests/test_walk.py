@@ -56,8 +56,17 @@ def test_the_walk_from_a_csv_to_a_ranking(tmp_path):
     assert "six" in said[1]
     assert "0.5" in said[2]
     assert len(said[3].strip().splitlines()) == 11
-    stages = re.findall(r"Running stage '(\w+)'", run_in(work, "dvc exp run -S dropout=0.3").stdout)
-    assert stages == ["train", "evaluate"]
+    learned = {"train", "evaluate"}
+    online = {"materialize", "parity"}
+    assert stages_run(run_in(work, "dvc exp run -S dropout=0.3").stdout) == learned | online
+    # Back again, DVC has the model in its cache. It has not what is online: that is written, and proven, anew.
+    said = run_in(work, "dvc exp run -S dropout=0.1").stdout
+    assert stages_run(said) == online
+    assert set(re.findall(r"Stage '(\w+)' is cached", said)) == learned
+
+
+def stages_run(said: str) -> set[str]:
+    return set(re.findall(r"Running stage '(\w+)'", said))
 
 
 def refusals() -> list[tuple[str, str]]:

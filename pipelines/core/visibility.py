@@ -67,8 +67,8 @@ def numbers_over_time(reviews: ir.Table, entity: Entity) -> ir.Table:
     """Point-in-time feature rows: one per entity and instant, of its reviews up to and including that instant.
 
     `reviews` has user_id, business_id, rating, event_timestamp. Reviews are summed per instant first, so that ties
-    enter together and the window's frame counts rows. `newest_review_at` is in whole seconds: Feast's online stores keep
-    no more, and what is served is what was learned from. `rating_trend` is the mean over the entity's newest
+    enter together and the window's frame counts rows. `newest_review_at` is in whole seconds: online, Feast keeps no
+    more, and what is served is what was learned from. `rating_trend` is the mean over the entity's newest
     `TREND_INSTANTS` instants less the mean over all of them.
     """
     key = key_of(entity)

@@ -18,6 +18,11 @@ SQLITE = "  type: sqlite\n  path: ../data/feast/online.db\n"
 
 
 def move_to_redis(world: ServedWorld, address: str) -> None:
+    name_redis(world, address)
+    materialize(world)
+
+
+def name_redis(world: ServedWorld, address: str) -> None:
     """What feature_store.yaml tells users to do: its three commented lines in place of the two."""
     settings = world.repo / "feature_store.yaml"
     text = settings.read_text()
@@ -27,7 +32,6 @@ def move_to_redis(world: ServedWorld, address: str) -> None:
         assert f"\n#{line}\n" in text
         text = text.replace(f"\n#{line}\n", f"\n{line}\n")
     settings.write_text(text.replace("${MMREC_REDIS}", address))
-    materialize(world)
 
 
 def materialize(world: ServedWorld) -> None:

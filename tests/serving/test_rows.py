@@ -18,7 +18,7 @@ from serving.sqlite_rows import SqliteRows
 from serving.values import arrow
 from tests.serving.conftest import ServedWorld
 from tests.serving.redis_server import redis_server
-from tests.serving.stores import move_to_redis, write_row
+from tests.serving.stores import move_to_redis, name_redis, write_row
 
 IDS = {"user": [f"u{i:02d}" for i in range(24)], "business": [f"b{i}" for i in range(10)]}
 READERS = {"sqlite": SqliteRows, "redis": RedisRows}
@@ -183,3 +183,13 @@ def test_a_reader_is_not_locked_out_while_a_batch_is_written(served: ServedWorld
     assert reader.read(wanted, IDS["user"]) == before
     writer.execute("ROLLBACK")
     writer.close()
+
+
+@pytest.mark.parametrize("address", ["${MMREC_REDIS_OF_NOBODY}", "localhost", "password=secret", "localhost:port"])
+def test_a_redis_that_is_not_named_is_one_line(broken: ServedWorld, address: str) -> None:
+    name_redis(broken, address)
+    with pytest.raises(Unreachable) as raised:
+        reader = open_reader(open_store(broken.repo))
+        reader.read({"user_history": ["review_count"]}, ["u00"])
+    assert "online store redis: " in str(raised.value) and "secret" not in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1

@@ -1,0 +1,159 @@
+"""The entities' newest feature rows into the online store, by Feast's own materialization.
+
+The online store is nobody's output: experiments share it, and DVC, which brings back files of another run, leaves it as
+it is. So DVC may not take this stage from its run cache (`persist` in dvc.yaml), and parity looks at the store itself.
+"""
+
+import argparse
+import io
+import sqlite3
+import warnings
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from pipelines.core.command import run_stage
+from pipelines.core.errors import CheckFailed, UserError
+from pipelines.core.json_files import write_json
+from pipelines.core.params import Params
+from pipelines.core.progress import progress
+from pipelines.register import registered_store
+from serving.rows import RowReader, Unreachable, open_reader
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def online_views(store: "FeatureStore") -> "list[FeatureView]":
+    """Every view that some feature service serves online, by name."""
+    projections = [one for service in store.list_feature_services() for one in service.feature_view_projections]
+    views = [store.get_feature_view(name) for name in sorted({projection.name for projection in projections})]
+    return [view for view in views if view.online]
+
+
+def entities_offline(store: "FeatureStore", view: "FeatureView", at: datetime) -> set[str]:
+    """Who has a row in the view's table at or before `at`."""
+    from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+
+    source = view.batch_source
+    assert source is not None and len(view.join_keys) == 1, view.name
+    with quietly():
+        found = get_offline_store_from_config(store.config.offline_store).pull_all_from_table_or_query(
+            config=store.config,
+            data_source=source,
+            join_key_columns=view.join_keys,
+            feature_name_columns=[],
+            timestamp_field=source.timestamp_field,
+            start_date=BEGINNING,
+            end_date=at,
+        )
+        return set(found.to_arrow()[view.join_keys[0]].unique().to_pylist())
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what Feast prints, in colours, and ibis 12's calling DuckDB 1.5 by an old name once a query."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+        yield
+
+
+@contextmanager
+def one_line(store: "FeatureStore") -> Iterator[None]:
+    """What the online stores' clients raise, as Unreachable."""
+    try:
+        yield
+    except (sqlite3.Error, RedisError) as error:
+        kind = store.config.online_store.type
+        raise Unreachable(
+            f"online store {kind}: {' '.join(str(error).split())}; see that it can be reached and written, as"
+            " `online_store` in feature_store.yaml says, and run `dvc repro` again"
+        ) from None
+
+
+def update(store: "FeatureStore", keep: "Sequence[FeatureView]" = (), delete: "Sequence[FeatureView]" = ()) -> None:
+    """What `feast apply` has the online store do: make the tables of views it keeps, empty those it deletes."""
+    with one_line(store):
+        store.provider.online_store.update(
+            store.config, tables_to_delete=delete, tables_to_keep=keep, entities_to_delete=[], entities_to_keep=[],
+            partial=True,
+        )  # fmt: skip
+
+
+def open_online(store: "FeatureStore") -> RowReader:
+    """A reader of the online store, which has a place for every view by then; an SQLite file is in WAL mode.
+
+    The registry may stand without it: it was removed, or feature_store.yaml names another.
+    """
+    update(store, keep=online_views(store))
+    with one_line(store):
+        return open_reader(store)
+
+
+def unknown(reader: RowReader, view: str, known: Set[str]) -> int:
+    """How many entities have a row online and are none of `known`."""
+    return sum(entity_id not in known for block in reader.ids(view) for entity_id in block)
+
+
+def bring_online(
+    store: "FeatureStore", reader: RowReader, views: "Sequence[FeatureView]", until: datetime
+) -> dict[str, dict[str, Any]]:
+    """Materialize `views` in full; view -> `rows`, `newest` and `removed`, what an earlier run had left there.
+
+    A view with entities that its table no longer has is emptied first: Feast has no interface that removes a few, so
+    until it is written again it knows nobody. How many rows are held and sent at a time is Feast's own business
+    (`materialization` in feature_store.yaml). CheckFailed where the store then has another number of entities.
+    """
+    offline = {view.name: entities_offline(store, view, until) for view in views}
+    made: dict[str, dict[str, Any]] = {}
+    with progress(sum(map(len, offline.values())), "bringing online", "row") as bar:
+        for view in views:
+            known = offline[view.name]
+            removed = unknown(reader, view.name, known)
+            if removed:
+                update(store, delete=[view])
+                update(store, keep=[view])
+            with one_line(store), quietly():
+                store.materialize(BEGINNING, until, feature_views=[view.name])
+            rows, newest = reader.newest(view.name)
+            if rows != len(known):
+                raise CheckFailed(
+                    f"materialize: {view.name}: its table has {len(known)} entities and the online store {rows};"
+                    " see that nothing else writes to it or lets rows expire, and run `make materialize`"
+                )
+            made[view.name] = {"rows": rows, "newest": newest and newest.isoformat(), "removed": removed}
+            bar.update(rows)
+    return made
+
+
+def main(args: argparse.Namespace, params: Params) -> None:
+    if not args.model.is_file():
+        raise UserError(f"{args.model}: no model to serve the features to; run `dvc repro train`")
+    store = registered_store(args.repo, args.registry)
+    until = datetime.now(UTC)
+    views = bring_online(store, open_online(store), online_views(store), until)
+    kind = store.config.online_store.type  # and no more of it: a connection string may hold a password
+    write_json({"store": kind, "until": until.isoformat(), "views": views}, args.report)
+    removed = sum(view["removed"] for view in views.values())
+    print(
+        f"materialize: {sum(view['rows'] for view in views.values())} rows of {len(views)} views in {kind}"
+        f"{f', {removed} that are in no table any more removed' if removed else ''}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(
+        main,
+        __doc__,
+        {
+            "repo": "the Feast feature repo",
+            "registry": "the dump of what is registered",
+            "model": "the model that is served",
+            "report": "what was brought online, as JSON, to write",
+        },
+    )
