@@ -7,9 +7,11 @@ export GX_ANALYTICS_ENABLED := false
 export FEAST_USAGE := False
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup repro paper plan test test-all lint check-data lock clean
+.PHONY: help setup repro materialize serve paper plan test test-all lint check-data lock clean
 help:
 	@echo "make repro       environment, then the whole pipeline (dvc repro)"
+	@echo "make serve       the ranker at http://127.0.0.1:8080 (python -m serving serve --help)"
+	@echo "make materialize the features online again, and the proof that online is offline: after going back to other parameters"
 	@echo "make paper       the paper's sixty trainings, its tables, and results/report.html: which model is better, and by how much"
 	@echo "make plan        what language models would be asked, and what that would cost; nothing is spent"
 	@echo "make test        environment, then lint and the fast tests (three to six minutes)"
@@ -31,6 +33,13 @@ $(BIN)/.ready: requirements.lock
 
 repro: setup
 	dvc repro
+
+# DVC restores files when parameters go back to what they were, but not what an online store holds
+materialize: setup
+	dvc repro --force --single-item materialize parity
+
+serve: setup
+	python -m serving serve
 
 paper: setup
 	dvc repro pipelines/paper/dvc.yaml

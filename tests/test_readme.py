@@ -28,4 +28,5 @@ def test_make_targets_exist():
 def test_modules_exist():
     modules = set(re.findall(r"python -m ([a-z_.]+)", README))
     assert modules
-    assert [m for m in modules if not (ROOT / (m.replace(".", "/") + ".py")).is_file()] == []
+    paths = {module: ROOT / module.replace(".", "/") for module in modules}
+    assert [m for m, p in paths.items() if not (p.with_suffix(".py").is_file() or (p / "__main__.py").is_file())] == []
