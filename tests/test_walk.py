@@ -55,7 +55,9 @@ def test_the_walk_from_a_csv_to_a_ranking(tmp_path):
     assert metrics["test"]["auc"] > 0.7  # its world is half noise; a model that learnt nothing says 0.5
     assert "six" in said[1]
     assert "0.5" in said[2]
-    assert len(said[3].strip().splitlines()) == 11
+    ranking, tests = said[3].split("review_id", 1)
+    assert ranking.startswith("user 7 (known), at ") and len(ranking.strip().splitlines()) == 12
+    assert len(tests.strip().splitlines()) == 11
     learned = {"train", "evaluate"}
     online = {"materialize", "parity"}
     assert stages_run(run_in(work, "dvc exp run -S dropout=0.3").stdout) == learned | online
