@@ -104,7 +104,7 @@ class Ranker:
         begun = time.perf_counter()
         instant = self._instant(at, user, business)
         try:
-            instants = np.full(len(ids), np.datetime64(instant.replace(tzinfo=None), "us"))
+            instants = np.full(len(ids), np.datetime64(instant.astimezone(UTC).replace(tzinfo=None), "us"))
             probabilities = self.scorer.score(user, business, instants)
         except Unencodable as error:
             raise UserError(f"user {user_id!r}: {error}") from None

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +196,12 @@ def test_an_instant_before_what_is_known_is_refused(world: ServedWorld) -> None:
     ranker = ranker_of(world)
     with pytest.raises(UserError, match=r"at 2020-01-02T00:00:00\+00:00: the online rows know of a review at 2020-"):
         ranker.rank("u00", BUSINESSES, datetime(2020, 1, 2, tzinfo=UTC))
+
+
+def test_an_instant_is_the_same_in_every_zone(world: ServedWorld) -> None:
+    ranker, west = ranker_of(world), timezone(timedelta(hours=-11))
+    here, there = (ranker.rank("u00", BUSINESSES, at) for at in (AT, AT.astimezone(west)))
+    assert (here.probabilities == there.probabilities).all() and here.at == there.at
 
 
 def test_where_nobody_says_it_is_the_clock_or_the_newest_row_or_a_fixed_instant(world: ServedWorld) -> None:
