@@ -32,12 +32,12 @@ class FirstLayer:
     """One entity's share of the first layer of a reducer."""
 
     vectors: VectorEncoding  # of the entity's embeddings alone
-    weight: Tensor  # (M, W, H), W as `vectors` encodes
+    weight: Tensor  # (M, W, H), W as `vectors` encodes; float64
 
     def of(self, columns: Columns) -> NDArray[np.float32]:
-        """(N, M, H), without the bias."""
-        encoded = torch.from_numpy(self.vectors.encode(columns))
-        return torch.matmul(encoded, self.weight).transpose(0, 1).contiguous().numpy()
+        """(N, M, H), without the bias. Summed in float64: of the two ways to add, this one then adds no error."""
+        encoded = torch.from_numpy(self.vectors.encode(columns)).double()
+        return torch.matmul(encoded, self.weight).float().transpose(0, 1).contiguous().numpy()
 
 
 class Scorer:
@@ -137,4 +137,4 @@ def share(vectors: VectorEncoding, taken: list[int], first: Linear) -> FirstLaye
         means=tuple(vectors.means[i] for i in taken),
         scales=tuple(vectors.scales[i] for i in taken),
     )
-    return FirstLayer(alone, first.weight.detach()[:, :, columns].transpose(1, 2).contiguous())
+    return FirstLayer(alone, first.weight.detach()[:, :, columns].transpose(1, 2).double().contiguous())
