@@ -1,6 +1,5 @@
 """Which of these businesses, for this user, now? From Feast's online store, as training would have computed it."""
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +87,6 @@ class Ranker:
             for name, centre in zip(part.names, part.means, strict=True)
         }
         self._shelves = {"user": Shelf(USERS_KEPT), "business": Shelf(self._serve.cached_businesses)}
-        self._lock = threading.Lock()
         self._looked: tuple[object | None, dict[str, tuple[int, datetime | None]]] | None = None
 
     def rank(self, user_id: str, business_ids: Sequence[str], at: datetime | None = None) -> Ranking:
@@ -195,25 +193,32 @@ class Ranker:
 
     def _part(self, entity: str, ids: Sequence[str], seconds: dict[str, float]) -> Part:
         """Encoded rows of `ids`, from the shelf where the store still holds what they were made of."""
-        shelf, wanted = self._shelves[entity], self._wanted[entity]
-        distinct = list(dict.fromkeys(ids))
+        shelf = self._shelves[entity]
         begun = time.perf_counter()
         version = self.reader.version()  # before the rows: what is written meanwhile makes it look older, never newer
-        with self._lock:
-            unsure = shelf.unsure(distinct, version)
-        # Another thread may empty the shelf in between: then all are read, and taken before anyone else comes to it.
-        for some in (unsure, distinct):
-            raw: list[Raw] = list(zip(*self.reader.read(wanted, some).values(), strict=True)) if some else []
-            read = time.perf_counter()
-            with self._lock:
-                shelf.put(some, raw, version, lambda rows: self._encode(entity, rows))
-                part = shelf.take(ids)
-            seconds["read"] += read - begun
+        part = None if version is None else shelf.take(ids, version)
+        seconds["read"] += time.perf_counter() - begun
+        if part is None:
+            with shelf.refreshing:
+                part = self._refreshed(entity, ids, seconds)
+        return part
+
+    def _refreshed(self, entity: str, ids: Sequence[str], seconds: dict[str, float]) -> Part:
+        """`_part` by who holds the shelf's `refreshing`; others may have read for us while we waited for it."""
+        shelf, distinct = self._shelves[entity], list(dict.fromkeys(ids))
+        version = self.reader.version()
+        # To make room the shelf may be emptied: then all are read.
+        for some in (shelf.unsure(distinct, version), distinct):
             begun = time.perf_counter()
-            seconds["encode"] += begun - read
+            rows = self.reader.read(self._wanted[entity], some) if some else {}
+            read = time.perf_counter()
+            shelf.put(some, list(zip(*rows.values(), strict=True)), version, lambda raw: self._encode(entity, raw))
+            part = shelf.take(ids)
+            seconds["read"] += read - begun
+            seconds["encode"] += time.perf_counter() - read
             if part is not None:
                 return part
-        raise AssertionError("what was put on the shelf under the lock is there")
+        raise AssertionError("what was put on the shelf is there")
 
     def _encode(self, entity: str, rows: Sequence[Raw]) -> Part:
         made = self._columns(self._wanted[entity], rows)

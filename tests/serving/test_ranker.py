@@ -85,6 +85,12 @@ def test_again_from_the_shelf_and_in_another_order(world: ServedWorld) -> None:
                 assert (reviews, types) == (first.reviews[at], first.types[at])
 
 
+def test_nobody_to_rank(world: ServedWorld) -> None:
+    for ranker in (ranker_of(world), ranker_of(world, "baseline")):
+        ranking = ranker.rank("u03", [], AT)
+        assert (ranking.user_known, ranking.ids, len(ranking.probabilities), len(ranking.reviews)) == (True, [], 0, 0)
+
+
 def test_best_first_breaks_ties_by_id(world: ServedWorld) -> None:
     ranking = ranker_of(world).rank("u03", ["zzz", "b1", "aaa", "b2"], AT)
     order = [ranking.ids[i] for i in ranking.best_first()]
