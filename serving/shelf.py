@@ -61,7 +61,7 @@ class Shelf:
     def take(self, ids: Sequence[str], version: object | None = None) -> Part | None:
         """Rows of `ids`, copied; None where not all are here, or, with a `version`, not all were compared at it."""
         with self._lock:
-            if version is not None and not all(self._sure(one, version) for one in ids):
+            if not self._arrays or (version is not None and not all(self._sure(one, version) for one in ids)):
                 return None
             try:
                 places = np.fromiter(map(self._places.__getitem__, ids), np.int64, len(ids))
