@@ -8,7 +8,7 @@ import argparse
 import io
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ def online_views(store: "FeatureStore") -> "list[FeatureView]":
     return [view for view in views if view.online]
 
 
-def entities_offline(store: "FeatureStore", view: "FeatureView", at: datetime) -> set[str]:
-    """Who has a row in the view's table at or before `at`."""
+def instants_offline(store: "FeatureStore", view: "FeatureView", at: datetime) -> dict[str, datetime]:
+    """Who has a row in the view's table at or before `at`, and the newest one's instant."""
     from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
 
     source = view.batch_source
@@ -52,7 +52,10 @@ def entities_offline(store: "FeatureStore", view: "FeatureView", at: datetime) -
             start_date=BEGINNING,
             end_date=at,
         )
-        return set(found.to_arrow()[view.join_keys[0]].unique().to_pylist())
+        rows = found.to_arrow()
+    key, instant = view.join_keys[0], source.timestamp_field
+    newest = rows.group_by(key).aggregate([(instant, "max")])
+    return dict(zip(newest[key].to_pylist(), newest[f"{instant}_max"].to_pylist(), strict=True))
 
 
 @contextmanager
@@ -95,38 +98,31 @@ def open_online(store: "FeatureStore") -> RowReader:
         return open_reader(store)
 
 
-def unknown(reader: RowReader, view: str, known: Set[str]) -> int:
-    """How many entities have a row online and are none of `known`."""
-    return sum(entity_id not in known for block in reader.ids(view) for entity_id in block)
-
-
 def bring_online(
     store: "FeatureStore", reader: RowReader, views: "Sequence[FeatureView]", until: datetime
 ) -> dict[str, dict[str, Any]]:
     """Materialize `views` in full; view -> `rows`, `newest` and `removed`, what an earlier run had left there.
 
-    A view with entities that its table no longer has is emptied first: Feast has no interface that removes a few, so
-    until it is written again it knows nobody. How many rows are held and sent at a time is Feast's own business
-    (`materialization` in feature_store.yaml). CheckFailed where the store then has another number of entities.
+    How many rows are held and sent at a time is Feast's own business (`materialization` in feature_store.yaml).
+    CheckFailed where the store then has another number of entities.
     """
-    offline = {view.name: entities_offline(store, view, until) for view in views}
+    offline = {view.name: instants_offline(store, view, until) for view in views}
     made: dict[str, dict[str, Any]] = {}
     with progress(sum(map(len, offline.values())), "bringing online", "row") as bar:
         for view in views:
-            known = offline[view.name]
-            removed = unknown(reader, view.name, known)
-            if removed:
-                update(store, delete=[view])
-                update(store, keep=[view])
+            known = offline[view.name].keys()
             with one_line(store), quietly():
                 store.materialize(BEGINNING, until, feature_views=[view.name])
+            # What the tables no longer have goes once the rest is there: nobody is a newcomer meanwhile.
+            left = [entity_id for block in reader.ids(view.name) for entity_id in block if entity_id not in known]
+            reader.remove(view.name, left)
             rows, newest = reader.newest(view.name)
             if rows != len(known):
                 raise CheckFailed(
                     f"materialize: {view.name}: its table has {len(known)} entities and the online store {rows};"
                     " see that nothing else writes to it or lets rows expire, and run `make materialize`"
                 )
-            made[view.name] = {"rows": rows, "newest": newest and newest.isoformat(), "removed": removed}
+            made[view.name] = {"rows": rows, "newest": newest and newest.isoformat(), "removed": len(left)}
             bar.update(rows)
     return made
 

@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipelines.core.progress import progress
 from pipelines.core.tables import read_table
 from pipelines.core.training_rows import TrainingRows, fingerprint, read_splits
 from pipelines.evaluate import JUDGED, PREDICTIONS, load_model
-from pipelines.materialize import bring_online, entities_offline, online_views, open_online
+from pipelines.materialize import bring_online, instants_offline, online_views, open_online
 from pipelines.register import registered_store
 from serving.rows import RawRow, RowReader
 from serving.scoring import Scorer
@@ -162,7 +162,7 @@ def offline_values(
 def compare_rows(
     view: "FeatureView",
     ids: Sequence[str],
-    known: Set[str],
+    known: Mapping[str, datetime],
     online: Sequence[RawRow | None],
     offline: Mapping[tuple[str, str], pa.Array],
     found: Findings,
@@ -179,13 +179,17 @@ def compare_rows(
         parsed = arrow(values.type, [value for _, value in there])
         found.compare(feature.name, [ids[at] for at, _ in there], parsed, values)
         found.lacks(feature.name, lacking)
+    # Of the row itself: by it a ranking knows how old it is. SQLite keeps whole seconds.
+    stamps = [[row.instant for _, row in rows], [known[ids[at]] for at, _ in rows]]
+    seconds = (pa.array([int(one.timestamp()) for one in some], pa.timestamp("s", "UTC")) for some in stamps)
+    found.compare("event_timestamp", [ids[at] for at, _ in rows], *seconds)
 
 
 def compare_values(
     store: "FeatureStore",
     reader: RowReader,
     views: "Sequence[FeatureView]",
-    offline: Mapping[str, Set[str]],
+    offline: Mapping[str, Mapping[str, datetime]],
     now: datetime,
     params: Params,
 ) -> list[Findings]:
@@ -193,8 +197,8 @@ def compare_values(
     found = {view.name: Findings(view.name) for view in views}
     for name, findings in found.items():
         there = {entity_id for block in reader.ids(name) for entity_id in block}
-        findings.missing.update(offline[name] - there)
-        findings.extra.update(there - offline[name])
+        findings.missing.update(offline[name].keys() - there)
+        findings.extra.update(there - offline[name].keys())
     kinds = {key: [view for view in views if view.join_keys == [key]] for (key,) in (view.join_keys for view in views)}
     asked = {
         key: drawn((one for view in some for one in offline[view.name]), params.parity.entities, params.parity.seed)
@@ -276,26 +280,35 @@ def compare_scores(
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def report_of(store: str, now: datetime, values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict[str, Any]:
-    """What parity.json holds: sums above, then by view and by split, and a few of the differences."""
-    views = {found.view: found.counts() for found in values}
-    sums = {name: sum(counts[name] for counts in views.values()) for name in Findings("").counts()}
+def figures_of(values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """What parity.json holds: few, since `dvc metrics show` has a column for each."""
+    views = [found.counts() for found in values]
+    sums = {name: sum(counts[name] for counts in views) for name in Findings("").counts()}
+    largest = [found.largest_difference for found in scores.values()]
+    return {
+        **sums,
+        "scores": sum(found.rows for found in scores.values()),
+        "scores_apart": sum(found.apart for found in scores.values()),
+        "largest_score_difference": None if None in largest else max(filter(None, largest), default=0.0),
+    }
+
+
+def details_of(store: str, now: datetime, values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """What stands beside it: by view and by split, and a few of the differences."""
     examples = [line for found in values for line in found.lines()]
     examples += [found.example for found in scores.values() if found.apart]
     return {
-        **sums,
-        "scores_apart": sum(found.apart for found in scores.values()),
         "store": store,
         "at": now.isoformat(),
-        "views": views,
-        "scores": {split: found.counts() for split, found in scores.items()},
+        "views": {found.view: found.counts() for found in values},
+        "splits": {split: found.counts() for split, found in scores.items()},
         "examples": examples,
     }
 
 
-def remedy(report: Mapping[str, Any], until: str) -> str:
+def remedy(figures: Mapping[str, Any], until: str) -> str:
     """What to do about the first difference."""
-    if report["mismatch"] or report["missing"] or report["extra"]:
+    if figures["mismatch"] or figures["missing"] or figures["extra"]:
         return f"the online rows are no longer those of {until}: `make materialize` writes them anew"
     return "either the predictions are another model's, `dvc repro --force evaluate`, or serving/scoring.py is wrong"
 
@@ -312,7 +325,7 @@ def fill_empty(
     store: "FeatureStore",
     reader: RowReader,
     views: "Sequence[FeatureView]",
-    offline: Mapping[str, Set[str]],
+    offline: Mapping[str, Mapping[str, datetime]],
     now: datetime,
 ) -> None:
     """Materialize what has no row online: a copy of the workspace has files that DVC brought, and no online store."""
@@ -334,22 +347,23 @@ def main(args: argparse.Namespace, params: Params) -> None:
     store = registered_store(args.repo, args.registry)
     now = datetime.now(UTC)
     views = online_views(store)
-    offline = {view.name: entities_offline(store, view, now) for view in views}
+    offline = {view.name: instants_offline(store, view, now) for view in views}
     reader = open_online(store)
     fill_empty(store, reader, views, offline, now)
     values = compare_values(store, reader, views, offline, now, params)
-    report = report_of(store.config.online_store.type, now, values, scores)
-    write_json(report, args.report)
-    if report["examples"]:
+    figures, kind = figures_of(values, scores), store.config.online_store.type
+    details = details_of(kind, now, values, scores)
+    write_json(details, args.details)
+    write_json(figures, args.report)
+    if details["examples"]:
         raise CheckFailed(
-            f"parity: {report['mismatch']} of {report['compared']} values mismatch, {report['missing']} rows are"
-            f" missing and {report['extra']} extra online, {report['scores_apart']} scores are apart; the first:"
-            f" {report['examples'][0]} (more in {args.report}); {remedy(report, until)}"
+            f"parity: {figures['mismatch']} of {figures['compared']} values mismatch, {figures['missing']} rows are"
+            f" missing and {figures['extra']} extra online, {figures['scores_apart']} scores are apart; the first:"
+            f" {details['examples'][0]} (more in {args.details}); {remedy(figures, until)}"
         )
-    largest = max(found.largest_difference or 0.0 for found in scores.values())
     print(
-        f"parity: {report['compared']} values of {report['entities']} rows of {len(views)} views are the same online"
-        f" ({report['store']}) and offline, {sum(found.rows for found in scores.values())} scores within {largest:.0e}"
+        f"parity: {figures['compared']} values of {figures['entities']} rows of {len(views)} views are the same online"
+        f" ({kind}) and offline, {figures['scores']} scores within {figures['largest_score_difference']:.0e}"
     )
 
 
@@ -364,6 +378,7 @@ if __name__ == "__main__":
             "training-set": "the folder of train, validation and test rows",
             "model": "the model's safetensors file",
             "predictions": "the table of test predictions",
-            "report": "parity.json to write",
+            "report": "the figures, as JSON, to write",
+            "details": "the same by view and by split, and a few of the differences, as JSON, to write",
         },
     )

@@ -4,8 +4,9 @@
 """
 
 import argparse
+import io
 import json
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def open_store(repo: Path) -> "FeatureStore":
 
 
 def forget_another_workspaces(repo: Path) -> None:
-    """Remove a registry that came with a copied or moved workspace.
+    """Remove a registry that came with a copied or moved workspace, or that was made for another online store.
 
     It is made anew, and holds one thing that is of a place: the path of SQLite's file, which is still the other's.
     Feast would look for it where it was, or, seeing that it is not ours, empty it.
@@ -59,7 +60,8 @@ def apply(repo: Path) -> "FeatureStore":
 
     # Feast makes a missing folder, but not its parents.
     (repo / store.config.registry.path).parent.mkdir(parents=True, exist_ok=True)
-    with chdir(repo):  # Feast names modules by their path from here, and stays where it goes
+    # Feast names modules by their path from here, and stays where it goes; it prints a line a table
+    with chdir(repo), redirect_stdout(io.StringIO()):
         apply_total(store.config, repo, skip_source_validation=True)
     return open_store(repo)
 

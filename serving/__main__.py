@@ -48,7 +48,7 @@ def serve_command(args: argparse.Namespace, params: "Params") -> None:
     from serving.live import Live
 
     live = Live(args.model, args.repo, params)
-    serve(live, params, args.data, host=args.host, port=args.port, token=os.environ.get(TOKEN) or None)
+    serve(live, params, args.data, host=args.host, port=args.port, token=os.environ.get(TOKEN, "").strip() or None)
 
 
 def rank_command(args: argparse.Namespace, params: "Params") -> None:
@@ -152,8 +152,13 @@ def page(found: dict[str, Any]) -> Iterator[str]:
         yield from section(view)
     yield ""
     yield "what moved it: the probability if the model did not know this, and the change; changes do not add up"
-    rows = [(f"{one['without']:.4f}", f"{one['change']:+.4f}", one["what"]) for one in found["moved"]]
+    # + 0.0: no -0.0000
+    known = [one for one in found["moved"] if one["known"]]
+    rows = [(f"{one['without']:.4f}", f"{round(one['change'], 4) + 0.0:+.4f}", one["what"]) for one in known]
     yield from aligned([("without", "change", ""), *rows], right=(0, 1))
+    unknown = [one["what"].removesuffix(" (unknown)") for one in found["moved"] if not one["known"]]
+    if unknown:
+        yield from textwrap.wrap(f"unknown: {', '.join(unknown)}", WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def section(view: dict[str, Any]) -> Iterator[str]:
@@ -200,7 +205,7 @@ def age(seconds: float) -> str:
     for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
 
 
 def shown(text: str) -> str:

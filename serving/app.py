@@ -3,6 +3,7 @@
 Rankings run in threads, so that whoever waits for a store that hangs keeps nobody from asking whether we live.
 """
 
+import asyncio
 import base64
 import hashlib
 import ipaddress
@@ -59,6 +60,7 @@ from serving.rows import Unreachable
 from serving.why import why
 
 LISTEN_BACKLOG = 2048
+BODY_S = 10.0
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 PAGE = Path(__file__).with_name("page.html")
 ROUTES = ("/", "/rank", "/why", "/users", "/catalogue", "/health", "/ready", "/metrics", "/openapi.json")
@@ -97,7 +99,15 @@ def create_app(
         yield
         freshness.stop()
 
-    app = FastAPI(title="mmrec", version="1", description=ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="mmrec",
+        version="1",
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # its viewer would come from another machine
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     answer_errors_in_one_shape(app, freshness)
     # The last one is the outermost: what Limits refuses is counted too.
     app.add_middleware(Limits, most_bytes=params.serve.most_bytes, token=token, hosts=hosts)
@@ -203,7 +213,12 @@ def create_app(
 
 
 async def read_body(request: Request) -> bytes:
-    return await request.body()
+    """408 where it does not come: a few hundred who never end would be all that are answered."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.body()
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come within {BODY_S:g} s", {"connection": "close"}) from None
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -296,6 +311,7 @@ def serve(live: Live, params: Params, data: Path, token: str | None, host: str =
         access_log=False,
         log_level="warning",
         server_header=False,
+        http="h11",  # which bounds a request's head, at 64 KB
         timeout_graceful_shutdown=5,
     )
     with suppress(KeyboardInterrupt):

@@ -106,7 +106,7 @@ class TableFile(Generic[Made]):
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
             status = self._path.stat()
-        except FileNotFoundError:
+        except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from pipelines.core.errors import UserError
-from pipelines.core.vocabulary import PRICE_TAGS
+from pipelines.core.vocabulary import PRICE_TAGS, restaurant_types
 from serving.catalogue import NOTHING_KNOWN, Business, Businesses
 from serving.ranker import PRICE_TAG, Ranker, Ranking
 from serving.requests import RankAnswer, Ranked
@@ -97,6 +97,13 @@ def check(ranker: Ranker, businesses: Businesses, asked: Asked) -> None:
             "`candidates` is missing, and there is no table of all businesses here (data/tables/businesses.parquet):"
             " name the candidates"
         )
+    if asked.category is not None and businesses.categories:
+        wanted = asked.category.casefold()
+        if wanted not in {name.casefold() for name in (*businesses.categories, *restaurant_types())}:
+            raise UserError(
+                f"`category` is {asked.category!r:.70}: no business and no type is called so; GET /catalogue lists the"
+                " businesses' own"
+            )
     if asked.price_tag is None:
         return
     if asked.price_tag not in PRICE_TAGS:

@@ -10,7 +10,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-REMEMBERED = 200_000  # serialized keys: a request's 500 candidates would take a millisecond and a half
+REMEMBERED = 50_000  # serialized keys: a request's 500 candidates would take a millisecond and a half
 
 
 class EntityKeys:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipelines.core.questions import printable_line
 from serving.entity_keys import EntityKeys
 from serving.rows import RawRow, Stamp, Unlisted, Unreachable
 
@@ -31,7 +32,8 @@ class FeastRows:
             try:
                 answers = self._online.online_read(self._config, self._views[view], keys, list(features))
             except Exception as error:  # each store has errors of its own
-                raise Unreachable(f"online store {self._config.online_store.type}, view {view}: {error}") from error
+                what = printable_line(str(error))
+                raise Unreachable(f"online store {self._config.online_store.type}, view {view}: {what}") from error
             rows[view] = [
                 None
                 if instant is None or found is None
@@ -41,6 +43,9 @@ class FeastRows:
         return rows
 
     def ids(self, view: str) -> Iterator[list[str]]:
+        raise self._unlisted(view)
+
+    def remove(self, view: str, ids: Sequence[str]) -> None:
         raise self._unlisted(view)
 
     def newest(self, view: str) -> tuple[int, datetime | None]:

@@ -39,7 +39,7 @@ class Live:
                     self._load(mark)
             finally:
                 self._loading.release()
-        if self._error is not None:
+        if self._error is not None and mark is not None:
             raise UserError(self._error)
         if self._loaded is None:
             raise UserError(f"{self._model}: no such file; run `dvc repro train` to make it")
@@ -69,6 +69,6 @@ class Live:
     def _seen(self) -> Mark | None:
         try:
             status = self._model.stat()
-        except FileNotFoundError:
+        except OSError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns

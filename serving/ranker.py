@@ -1,7 +1,8 @@
 """Which of these businesses, for this user, now? From Feast's online store, as training would have computed it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import torch
+import yaml
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from models.columns import Unencodable
@@ -18,10 +21,11 @@ from models.recommender import TrainedRecommender
 from models.saved import UnusableWeights
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.questions import printable_line
 from pipelines.core.repo_imports import import_from
 from pipelines.core.training_rows import columns as typed_columns
 from pipelines.core.training_rows import objects, vector_names
-from serving.rows import RowReader, Unlisted, open_reader
+from serving.rows import RowReader, Unlisted, Unreachable, open_reader
 from serving.scoring import INSTANT, Part, Scorer, entity_of
 from serving.shelf import Raw, Shelf
 from serving.values import arrow
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 USERS_KEPT = 1000
 SECOND = timedelta(seconds=1)
+LAST = datetime.max.replace(tzinfo=UTC) - SECOND
 COUNT, PRICE_TAG, TYPES = "history__review_count", "business_tags__price_tag", "business_tags__subtypes"
 
 
@@ -99,6 +104,8 @@ class Ranker:
         seconds = {"read": 0.0, "encode": 0.0}
         user = self._part("user", [user_id], seconds)
         business = self._part("business", ids, seconds)
+        if not user[f"user_{COUNT}"].any() and not business[f"business_{COUNT}"].any():
+            self._check_not_empty()
         begun = time.perf_counter()
         instant = self._instant(at, user, business)
         try:
@@ -107,6 +114,12 @@ class Ranker:
         except Unencodable as error:
             raise UserError(f"user {user_id!r}: {error}") from None
         seconds["score"] = time.perf_counter() - begun
+        if not np.isfinite(probabilities).all():
+            odd = ids[int(np.flatnonzero(~np.isfinite(probabilities))[0])]
+            raise Unreachable(
+                f"online store: of user {user_id!r} and business {odd!r} it holds numbers that are none; run"
+                " `make materialize`, which says what is wrong"
+            )
         return Ranking(
             user_known=bool(user[f"user_{COUNT}"][0] > 0),
             at=instant,
@@ -117,6 +130,16 @@ class Ranker:
             types=list(business["tagged types"]),
             seconds=seconds,
         )
+
+    def _check_not_empty(self) -> None:
+        """Unreachable where the store has no row at all: then it was emptied, and not everybody is a newcomer."""
+        try:
+            if not any(True for view in self.views for _ in self.reader.ids(view)):
+                raise Unreachable(
+                    f"online store: no view of {self.service} has a row; run `feast materialize`, or `make materialize`"
+                )
+        except Unlisted:
+            return
 
     def _instant(self, at: datetime | None, user: Part, business: Part) -> datetime:
         """What a request is about; `at` where it says. UserError where a row has seen a later review."""
@@ -148,7 +171,7 @@ class Ranker:
             return datetime.now(UTC)
         instants = [instant for _, instant in looked.values() if instant]
         # a second: SQLite's instants are cut to whole ones
-        return max(instants) + SECOND if instants else datetime.now(UTC)
+        return min(max(instants), LAST) + SECOND if instants else datetime.now(UTC)
 
     def look(self) -> dict[str, tuple[int, datetime | None]]:
         """View of the service -> how many entities have a row online, and the newest row's instant.
@@ -222,7 +245,8 @@ class Ranker:
 
     def _encode(self, entity: str, rows: Sequence[Raw]) -> Part:
         made = self._columns(self._wanted[entity], rows)
-        part = dict(self.scorer.part(entity, made))
+        with readable(entity):
+            part = dict(self.scorer.part(entity, made))
         part[f"{entity}_{COUNT}"] = made[f"{entity}_{COUNT}"]
         if entity == "business":
             nothing = np.full(len(rows), None, object)
@@ -236,23 +260,33 @@ class Ranker:
         """Raw rows, a row a view of `wanted`, to columns under full feature names."""
         from filling import fill_counts  # the feature repo's own, on the path since the store was opened
 
-        arrays = {
-            f"{view}__{feature}": arrow(
-                self._types[f"{view}__{feature}"],
-                [None if row[number] is None else row[number].values[i] for row in rows],  # type: ignore[union-attr]
-            )
-            for number, (view, features) in enumerate(wanted.items())
-            for i, feature in enumerate(features)
-        }
+        arrays = {}
+        for number, (view, features) in enumerate(wanted.items()):
+            for i, feature in enumerate(features):
+                name = f"{view}__{feature}"
+                values = [None if row[number] is None else row[number].values[i] for row in rows]  # type: ignore[union-attr]
+                with readable(name):
+                    arrays[name] = arrow(self._types[name], values)
         # Of an embedding that no train row had, the model knows no width, and takes nothing.
         for name, width in self._widths.items():
             if width == 0 and name in arrays:
                 arrays[name] = pa.nulls(len(rows), arrays[name].type)
         table = fill_counts(pa.table(arrays))
         widths = {name: self._widths.get(name, longest(table[name])) for name in vector_names(table.schema)}
-        made = typed_columns(table, widths, "the online store")
+        with readable("vectors"):
+            made = typed_columns(table, widths, "the online store")
         # Ids are nothing to a model, and whoever asks why follows them.
         return made | {name: objects(table[name]) for name in table.column_names if name.endswith("_id")}
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Unreachable where the store holds what Feast never wrote, or what the model cannot take."""
+    try:
+        yield
+    except (DecodeError, pa.ArrowException, Unencodable, UserError, TypeError, OverflowError) as error:
+        said = printable_line(str(error))
+        raise Unreachable(f"online store: {what}: a row cannot be read ({said}); run `make materialize`") from None
 
 
 def latest(instants: NDArray[np.datetime64]) -> datetime | None:
@@ -278,6 +312,11 @@ def open_ranker(model: Path, repo: Path, params: Params) -> Ranker:
         trained = TrainedRecommender.load(model)
     except UnusableWeights as error:
         raise UserError(f"{error}; run `dvc repro train` to make it") from None
+    except (ValueError, TypeError, RecursionError, OSError) as error:
+        said = printable_line(str(error))
+        raise UserError(
+            f"{model}: its description cannot be read ({said}); run `dvc repro train` to remake it"
+        ) from None
     store = open_store(repo)
     return Ranker(trained, online_service(store, trained, model), open_reader(store), params)
 
@@ -292,7 +331,7 @@ def open_store(repo: Path) -> "FeatureStore":
     import_from(repo)
     try:
         return FeatureStore(repo_path=str(repo.resolve()))
-    except FeastConfigError as error:
+    except (FeastConfigError, yaml.YAMLError, ValueError, TypeError) as error:
         raise UserError(f"{repo / 'feature_store.yaml'}: {' '.join(str(error).split())}") from None
 
 
@@ -305,7 +344,7 @@ def online_service(store: "FeatureStore", trained: TrainedRecommender, model: Pa
     try:
         name = online_service_name(trained.feature_service)
         service = store.get_feature_service(name)
-    except (ValueError, FeastObjectNotFoundException) as error:
+    except (ValueError, FeastObjectNotFoundException, DecodeError) as error:
         raise UserError(
             f"{model}: it was trained on feature service {trained.feature_service!r}, which the registry of"
             f" {store.repo_path} cannot answer for ({' '.join(str(error).split())}); run `dvc repro`"

@@ -1,5 +1,6 @@
 """Feast's Redis online store, read as it lies: a hash an entity, with the features of all of its views."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -8,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from feast.infra.online_stores.helpers import _mmh3, _redis_key_prefix, compute_versioned_name
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
+from pipelines.core.questions import printable_line
 from serving.entity_keys import EntityKeys
-from serving.redis_tracking import Tracking
+from serving.redis_tracking import AGAIN_S, Tracking
 from serving.rows import RawRow, Stamp, Unreachable
 
 if TYPE_CHECKING:
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from feast.infra.online_stores.redis import RedisOnlineStore
 
 BLOCK = 1000
+PATIENCE_S = 2.0  # for one answer, unless `connection_string` says socket_timeout=…
 
 
 class RedisRows:
     """Reads through Feast's own client: one command an entity, for all of its views at once."""
 
     def __init__(self, store: "FeatureStore", online: "RedisOnlineStore") -> None:
+        self._failure = (-AGAIN_S, "")
         nodes, _ = online._parse_connection_string(store.config.online_store.connection_string)
         if not nodes or not all(node.get("port", "").isdecimal() for node in nodes):
             # What it says instead may hold a password.
@@ -33,12 +39,19 @@ class RedisRows:
                 " write it there, or set MMREC_REDIS, which it names"
             )
         self._client: Any = online._get_client(store.config.online_store)
+        # By itself the client waits for ever, or asks ten times with pauses between: half a minute for one refusal.
+        self._client.set_retry(Retry(NoBackoff(), 0))
+        if isinstance(self._client, Redis):
+            waits = self._client.connection_pool.connection_kwargs
+            for name in ("socket_timeout", "socket_connect_timeout"):
+                waits[name] = waits.get(name) or PATIENCE_S
         self._project = store.project.encode()
         self._keys = EntityKeys(store)
         versioned = store.config.registry.enable_online_feature_view_versioning
         prefixes = {_redis_key_prefix(view.join_keys) for view in store.list_feature_views() if view.online}
         # A cluster has a connection a node, and would have to be told of by each.
         self._tracking = Tracking(self._client, sorted(prefixes)) if isinstance(self._client, Redis) else None
+        self._features = {view.name: [field.name for field in view.features] for view in store.list_feature_views()}
         self._names = {view.name: compute_versioned_name(view, versioned) for view in store.list_feature_views()}
 
     def version(self) -> object | None:
@@ -67,6 +80,15 @@ class RedisRows:
     def ids(self, view: str) -> Iterator[list[str]]:
         for keys, _ in self._scan(view):
             yield [self._keys.entity_id(key[: -len(self._project)]) for key in keys]
+
+    def remove(self, view: str, ids: Sequence[str]) -> None:
+        """Take away the rows of `ids` in one view."""
+        join_key = self._keys.join_key(view)
+        fields = [self._stamp_field(view), *(self._field(view, feature) for feature in self._features[view])]
+        with self._reachable(), self._client.pipeline(transaction=False) as pipe:
+            for entity_id in ids:
+                pipe.hdel(self._keys.key(join_key, entity_id) + self._project, *fields)
+            pipe.execute()
 
     def newest(self, view: str) -> tuple[int, datetime | None]:
         rows, newest = 0, None
@@ -108,13 +130,21 @@ class RedisRows:
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
+        """Who comes within a second of a failure is told the same, or many would wait for the same answer in turn."""
+        failed, said = self._failure
+        if time.monotonic() - failed < AGAIN_S:
+            raise Unreachable(said)
         try:
             yield
-        except RedisError as error:
-            raise Unreachable(
-                f"online store redis: {' '.join(str(error).split())}; see that the server of"
-                " `online_store.connection_string` in feature_store.yaml runs"
-            ) from None
+        except (RedisError, OSError) as error:
+            # A pipeline's error repeats the command, and who was asked for.
+            what = printable_line(str(error).rpartition("caused error: ")[2])
+            said = (
+                f"online store redis: {what}; see that the server of `online_store.connection_string` in"
+                " feature_store.yaml runs and holds what Feast wrote"
+            )
+            self._failure = time.monotonic(), said
+            raise Unreachable(said) from None
 
 
 def instant_of(stamp: Stamp) -> datetime:

@@ -49,6 +49,9 @@ class RowReader(Protocol):
     def ids(self, view: str) -> Iterator[list[str]]:
         """Every entity that has a row, in blocks. Unlisted where the store cannot say."""
 
+    def remove(self, view: str, ids: Sequence[str]) -> None:
+        """Take away rows of one view: Feast's materialization never does. Unlisted where the store has no such way."""
+
     def newest(self, view: str) -> tuple[int, datetime | None]:
         """How many entities have a row, and the newest row's instant. Unlisted where the store cannot say."""
 

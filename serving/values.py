@@ -42,9 +42,12 @@ def vectors(type_: pa.DataType, values: Sequence[bytes | None]) -> pa.Array:
         head = heads.get(len(value))
         if head is None or not value.startswith(head):
             message = Value.FromString(value)
-            if message.WhichOneof("val") is None:
+            kind = message.WhichOneof("val")
+            if kind is None:
                 parts.append(None)
                 continue
+            if kind != "float_list_val":
+                raise TypeError(f"a {kind} where a list of floats was expected")
             # The list is its message's one field, packed, and the message the value's: its numbers come last.
             head = heads[len(value)] = value[: len(value) - 4 * len(message.float_list_val.val)]
         parts.append(np.frombuffer(value, "<f4", offset=len(head)) if len(head) < len(value) else np.zeros(0, "<f4"))

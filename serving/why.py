@@ -37,12 +37,15 @@ def why(
 
     UserError where `at` is before a row's newest review, or the store cannot be read.
     """
-    at = ranker.rank(user_id, [business_id], at).at  # as it decides for a ranking
-    columns, instants = ranker.columns(user_id, business_id, at)
-    try:
-        probability, moves = moved(ranker.model, columns)
-    except Unencodable as error:
-        raise UserError(f"user {user_id!r}, business {business_id!r}, at {iso(at)}: {error}") from None
+    for again in (at is None, False):
+        about = ranker.rank(user_id, [business_id], at).at  # as it decides for a ranking
+        columns, instants = ranker.columns(user_id, business_id, about)
+        try:
+            probability, moves = moved(ranker.model, columns)
+            break
+        except Unencodable as error:
+            if not again:  # else a review may have been written between the two reads
+                raise UserError(f"user {user_id!r}, business {business_id!r}, at {iso(about)}: {error}") from None
     ids = {"user": user_id, "business": business_id}
     views = []
     for view, features in ranker.views.items():
@@ -56,7 +59,7 @@ def why(
                 "entity": entity,
                 "entity_id": ids[entity],
                 "instant": None if instant is None else iso(instant),
-                "age_seconds": None if instant is None else (at - instant).total_seconds(),
+                "age_seconds": None if instant is None else (about - instant).total_seconds(),
                 "reviews": reviews_of(view, columns, reading),
                 "features": [
                     {
@@ -72,7 +75,7 @@ def why(
         "user_id": user_id,
         "business_id": business_id,
         "name": name_of(business_id, data),
-        "at": iso(at),
+        "at": iso(about),
         "probability": probability,
         "feature_service": ranker.service,
         "model": ranker.digest,

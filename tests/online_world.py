@@ -68,6 +68,7 @@ class OnlineWorld:
             plots=results / "plots",
             materialized=reports["materialize"],
             report=reports.get(stage),
+            details=results / "parity_details.json",
             out={"reduce": data / "reducer.safetensors", "train": data / "model/model.safetensors"}.get(stage),
         )
 
@@ -81,7 +82,9 @@ class OnlineWorld:
         return self.parity_report()
 
     def parity_report(self) -> dict[str, Any]:
-        return read_json(self.paths("parity").report)
+        """Its figures, and what stands beside them."""
+        paths = self.paths("parity")
+        return read_json(paths.report) | read_json(paths.details)
 
     def store(self) -> FeatureStore:
         return open_store(self.repo)

@@ -67,7 +67,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("type_", {case[0] for case in CASES}, ids=str)
+@pytest.mark.parametrize("type_", list(dict.fromkeys(case[0] for case in CASES)), ids=str)
 def test_values_are_compared_bit_for_bit(type_: pa.DataType) -> None:
     """All cases of a type in one array, and both ways round."""
     cases = [case for case in CASES if case[0] == type_]
@@ -217,12 +217,12 @@ def test_parity_holds(world: OnlineWorld) -> None:
     for view, counts in report["views"].items():
         entities = len(world.offline_ids(view))
         assert counts == {
-            "entities": entities, "compared": entities * features[view], "mismatch": 0, "missing": 0, "extra": 0
+            "entities": entities, "compared": entities * (features[view] + 1), "mismatch": 0, "missing": 0, "extra": 0
         }  # fmt: skip
     for split in ("validation", "test"):
         rows = pq.read_metadata(world.paths("parity").training_set / f"{split}.parquet").num_rows
-        assert report["scores"][split]["rows"] == rows > 20
-        assert 0 < report["scores"][split]["largest_difference"] <= TOLERANCE
+        assert report["splits"][split]["rows"] == rows > 20
+        assert 0 < report["splits"][split]["largest_difference"] <= TOLERANCE
     assert report["entities"] == sum(len(world.offline_ids(view)) for view in features)
 
 
@@ -326,7 +326,7 @@ def test_a_row_that_is_gone_is_missing(world: OnlineWorld, capsys: pytest.Captur
     report, line = refused(world, capsys)
     assert (report["mismatch"], report["missing"], report["extra"]) == (0, 1, 0)
     assert "user_text of u05: a row offline and none online" in line
-    assert report["views"]["user_text"] == {"entities": 23, "compared": 23, "mismatch": 0, "missing": 1, "extra": 0}
+    assert report["views"]["user_text"] == {"entities": 23, "compared": 46, "mismatch": 0, "missing": 1, "extra": 0}
     world.materialize()
     assert world.parity()["missing"] == 0
 
@@ -372,8 +372,17 @@ def test_a_newer_row_offline_is_a_mismatch(world: OnlineWorld, capsys: pytest.Ca
     newer |= {"event_timestamp": newer["event_timestamp"] + timedelta(days=1), "review_count": 77}
     world.rewrite("user_history", pa.concat_tables([table, pa.Table.from_pylist([newer], table.schema)]))
     report, line = refused(world, capsys)
-    assert (report["mismatch"], report["missing"], report["extra"]) == (1, 0, 0)
+    assert (report["mismatch"], report["missing"], report["extra"]) == (2, 0, 0)  # its instant, too
     assert "user_history__review_count of u05: " in line and " and 77 offline" in line
+
+
+def test_a_row_at_another_instant_is_a_mismatch(world: OnlineWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    """By it `serve.as_of: newest`, ages and readiness go."""
+    instant = world.newest_row("user_history", "u05")["event_timestamp"] + timedelta(days=3000)
+    world.write_online("user_history", "u05", {"event_timestamp": instant})
+    report, line = refused(world, capsys)
+    assert (report["mismatch"], report["missing"], report["extra"]) == (1, 0, 0)
+    assert "user_history__event_timestamp of u05: 20" in line
 
 
 def test_of_many_a_sample_is_compared_and_all_are_looked_for(
@@ -383,7 +392,7 @@ def test_of_many_a_sample_is_compared_and_all_are_looked_for(
     world = OnlineWorld(made.copied(tmp_path / "copy").root, params)
     report = world.parity()
     assert {counts["entities"] for counts in report["views"].values()} <= {3, 4}
-    assert report["views"]["user_history"]["compared"] == 4 * 5
+    assert report["views"]["user_history"]["compared"] == 4 * 6
     for user in sorted(world.offline_ids("user_text"))[:12]:
         remove_row(world, "user_text", "user_id", user)
     report, _ = refused(world, capsys)
@@ -426,10 +435,10 @@ def weight_moved(path: Path) -> None:
 def test_a_score_that_moved_is_caught(sqlite_world: OnlineWorld, capsys: pytest.CaptureFixture[str]) -> None:
     weight_moved(sqlite_world.paths("parity").model)
     report, line = refused(sqlite_world, capsys)
-    test = report["scores"]["test"]
+    test = report["splits"]["test"]
     assert test["apart"] > 0.9 * test["rows"]
     assert 1e-5 < test["largest_difference"] < 1e-3
-    assert report["scores"]["validation"]["apart"] == 0  # both are asked of the model that stands
+    assert report["splits"]["validation"]["apart"] == 0  # both are asked of the model that stands
     assert (report["mismatch"], report["scores_apart"]) == (0, test["apart"])
     assert "the first: test review r" in line and "`dvc repro --force evaluate`" in line
 
@@ -450,7 +459,7 @@ def test_parity_holds_of_other_variants(tmp_path: Path, changes: dict[str, Any])
     world.materialize()
     report = world.parity()
     assert report["compared"] > 300
-    assert max(split["largest_difference"] for split in report["scores"].values()) <= TOLERANCE
+    assert max(split["largest_difference"] for split in report["splits"].values()) <= TOLERANCE
 
 
 @pytest.mark.slow
@@ -458,7 +467,7 @@ def test_the_command_ends_with_exit_code_2(sqlite_world: OnlineWorld) -> None:
     """And in one line, beside what it wrote."""
     params_with(sqlite_world.root)
     sqlite_world.write_online("user_history", "u05", {"review_count": 999})
-    flags = ["repo", "registry", "materialized", "training-set", "model", "predictions", "report"]
+    flags = ["repo", "registry", "materialized", "training-set", "model", "predictions", "report", "details"]
     paths = vars(sqlite_world.paths("parity"))
     arguments = [part for flag in flags for part in (f"--{flag}", str(paths[flag.replace("-", "_")]))]
     ended = subprocess.run(

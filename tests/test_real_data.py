@@ -249,12 +249,12 @@ def assert_all_is_equal(report, params):
     # leave_one_out keeps no user and no business of one review
     at_least = {"point_in_time": 20_000, "leave_one_out": 10_000}[params.protocol]
     assert report["compared"] > at_least
-    assert all(0 < scores["largest_difference"] <= 1e-6 for scores in report["scores"].values())
+    assert all(0 < scores["largest_difference"] <= 1e-6 for scores in report["splits"].values())
 
 
 def test_online_is_offline(run):
     work, params = run
-    report = read_json(work / "results" / "parity.json")
+    report = parity_in(work / "results")
     assert report["store"] == "sqlite"
     assert_all_is_equal(report, params)
 
@@ -274,12 +274,16 @@ def test_online_is_offline_in_redis(run, tmp_path):
             f"python -m pipelines.materialize {common} --report {tmp_path}/materialized.json\n"
             f"python -m pipelines.parity {common} --materialized {tmp_path}/materialized.json"
             f" --training-set data/training_set --predictions results/predictions/test.parquet"
-            f" --report {tmp_path}/parity.json",
+            f" --report {tmp_path}/parity.json --details {tmp_path}/parity_details.json",
         )
-    report = read_json(tmp_path / "parity.json")
+    report = parity_in(tmp_path)
     assert report["store"] == "redis"
     assert_all_is_equal(report, params)
-    assert report["views"] == read_json(work / "results" / "parity.json")["views"]
+    assert report["views"] == parity_in(work / "results")["views"]
+
+
+def parity_in(folder):
+    return read_json(folder / "parity.json") | read_json(folder / "parity_details.json")
 
 
 def test_again_runs_nothing(run):

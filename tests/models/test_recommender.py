@@ -203,6 +203,15 @@ def test_one_damaged_bit_is_refused(tmp_path: Path) -> None:
     assert TrainedRecommender.load(path).digest
 
 
+def test_the_digest_is_of_names_shapes_and_types_too() -> None:
+    tensor = torch.arange(4, dtype=torch.float32)
+    other = [{"b": tensor}, {"a": tensor.reshape(2, 2)}, {"a": tensor.view(torch.int32)}, {"a": tensor + 1}]
+    digests = {saved.digest(tensors, {}) for tensors in ({"a": tensor}, *other)} | {
+        saved.digest({"a": tensor}, {"k": 1})
+    }
+    assert len(digests) == 6
+
+
 def test_models_are_told_apart_by_their_digest(tmp_path: Path) -> None:
     digests = set()
     for name, made in {"one": recommender("baseline"), "other": recommender("baseline", seeds=(2,))}.items():

@@ -100,7 +100,7 @@ def test_conditions(client: Client) -> None:
     assert ids(two_left) == cheap[2:] and two_left.json["candidates"] == 2
     assert ids(client.rank({"user_id": USER, "candidates": cheap[:3], "max_price": 3})) == cheap[:3]
     for nothing in (
-        {"category": "no such thing"},
+        {"category": "acai_bowls"},
         {"max_price": 0, "exclude": ["b1"]},
         {"candidates": ["b1"], "exclude": ["b1"]},
     ):

@@ -30,6 +30,7 @@ BAD_BODIES: list[tuple[str | bytes, int, str]] = [
     (r'{"user_id": "a\u0000b"}', 422, r'^`user_id` is "a\\u0000b": no NUL is taken$'),
     (json.dumps({"user_id": "u" * 257}), 422, '^`user_id` is "u{59}…: .*at most 256 characters'),
     (r'{"user_id": "line\nline", "at": "line\nline"}', 422, r'^`at` is "line\\nline": '),
+    ('{"user_id": "u", "category": "no such"}', 422, "^`category` is 'no such': no business and no type is called so;"),
     ('{"user_id": "u", "user": "v"}', 422, '^unknown field "user": the fields are user_id, candidates, category,'),
     ('{"user_id": "u", "candidates": []}', 422, "^`candidates` is a list of 0: .*at least 1 item"),
     ('{"user_id": "u", "candidates": "b1"}', 422, '^`candidates` is "b1": .*valid array'),
@@ -232,4 +233,16 @@ def test_without_a_token_no_other_name_of_this_machine_is_answered(served: Serve
                 answer = client.get(path, Host=host)
                 assert answer.status == 400
                 assert answer.line.startswith("host: without a token only 127.0.0.1, ::1, localhost are answered")
+        still_answers(client)
+
+
+def test_a_body_that_never_ends(served: ServedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for as long as its sender likes, whoever else asks meanwhile."""
+    monkeypatch.setattr("serving.app.BODY_S", 0.5)
+    with running(app_of(served)) as client:
+        client.until_ready()
+        begun = time.monotonic()
+        said = client.raw(b"POST /rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        assert said.startswith(b"HTTP/1.1 408 ") and b"the body did not come within 0.5 s" in said
+        assert time.monotonic() - begun < 5
         still_answers(client)

@@ -1,7 +1,9 @@
 """Rankings against the plain way: Feast's own answer for each pair, and the whole network."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from feast import FeatureStore
+from feast.protos.feast.types.Value_pb2 import Value
 from filling import fill_counts
 
 from models.recommender import TrainedRecommender
@@ -16,7 +19,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.training_rows import columns, training_set_schema, vector_names, vector_width
 from serving.feast_rows import FeastRows
 from serving.ranker import COUNT, Ranker, online_service, open_ranker, open_store
-from serving.rows import Unlisted
+from serving.rows import Unlisted, Unreachable
 from tests.models.training_sets import MODELS
 from tests.serving.conftest import END, ServedWorld
 from tests.serving.redis_server import redis_server
@@ -307,3 +310,52 @@ def test_what_is_warm_needs_no_reading(world: ServedWorld) -> None:
         ranker.rank("u00", BUSINESSES, AT)  # the user
     seconds = {"read": 0.0, "encode": 0.0}
     assert len(ranker._part("business", BUSINESSES, seconds)[f"business_{COUNT}"]) == 10
+
+
+def test_a_store_that_was_emptied_is_not_a_world_of_newcomers(served: ServedWorld, tmp_path: Path) -> None:
+    """Redis forgets all when it starts again without a file; a newcomer among newcomers is nobody's error otherwise."""
+    world = served.copied(tmp_path / "world")
+    ranker = ranker_of(world)
+    assert len(ranker.rank("nobody", ["nowhere"], AT).ids) == 1
+    with closing(sqlite3.connect(world.online)) as connection, connection:
+        for view in ranker.views:
+            connection.execute(f"DELETE FROM mmrec_{view}")
+    with pytest.raises(Unreachable, match="no view of proposed_point_in_time has a row; run `feast materialize`"):
+        ranker.rank("u00", BUSINESSES, AT)
+
+
+@pytest.mark.parametrize(
+    ("view", "feature", "value", "message"),
+    [
+        (
+            "business_history",
+            "rating_mean",
+            float("inf"),
+            "of user 'u00' and business 'b3' it holds numbers that are none",
+        ),
+        ("business_summary", "embedding", [float("inf")] * 384, "numbers that are none"),
+        ("business_summary", "embedding", [0.5] * 7, "vectors: a row cannot be read .*a vector of 7 among vectors of"),
+        ("business_tags", "price_tag", "dear", "business: a row cannot be read .*'dear'"),
+        ("business_tags", "subtypes", ["moon_bar"], "business: a row cannot be read .*'moon_bar'"),
+    ],
+)
+def test_what_nobody_can_rank_by_is_the_stores_fault_and_no_answer(
+    broken: ServedWorld, view: str, feature: str, value: object, message: str
+) -> None:
+    ranker, store = ranker_of(broken), open_store(broken.repo)
+    kept, instant = row_of(store, ranker, view, "b3")
+    write_row(store, view, "b3", kept | {feature: value}, instant)
+    with pytest.raises(Unreachable, match=message):
+        ranker.rank("u00", BUSINESSES, AT)
+    assert len(ranker.rank("u00", [one for one in BUSINESSES if one != "b3"], AT).ids) == 9
+    write_row(store, view, "b3", kept, instant)
+    assert len(ranker.rank("u00", BUSINESSES, AT).ids) == 10
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff", b"\x82\x01\x05", "text", Value(double_val=0.5).SerializeToString()])
+def test_bytes_that_feast_never_wrote(broken: ServedWorld, garbage: bytes | str) -> None:
+    with closing(sqlite3.connect(broken.online)) as connection, connection:
+        query = "UPDATE mmrec_business_summary SET value = ? WHERE feature_name = 'embedding'"
+        connection.execute(query, (garbage,))
+    with pytest.raises(Unreachable, match="business_summary__embedding: a row cannot be read"):
+        ranker_of(broken).rank("u00", BUSINESSES, AT)

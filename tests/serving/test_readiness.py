@@ -51,7 +51,8 @@ def test_an_empty_store_is_not_ready(broken: ServedWorld) -> None:
     with running(app_of(broken)) as client:
         client.until(lambda client: "has a row" in str(client.get("/ready").json["reasons"]))
         assert client.get("/ready").status == 503
-        assert client.rank({"user_id": USER}).json["known"] is False
+        answer = client.rank({"user_id": USER})
+        assert answer.status == 503 and "has a row; run `feast materialize`" in answer.line
 
 
 def test_metrics_move(served: ServedWorld) -> None:

@@ -1,18 +1,21 @@
 """What the readers read is what Feast says, on every store; and they notice whatever is written."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import redis
 from feast import FeatureStore
 from feast.types import from_feast_to_pyarrow_type
 
 from serving.feast_rows import FeastRows
 from serving.ranker import open_store
 from serving.redis_rows import RedisRows
+from serving.redis_tracking import AGAIN_S
 from serving.rows import RowReader, Unreachable, open_reader
 from serving.sqlite_rows import SqliteRows
 from serving.values import arrow
@@ -151,9 +154,11 @@ def test_a_store_that_is_gone_and_back(store: FeatureStore, tmp_path: Path, serv
         reader = open_reader(open_store(world.repo))
         assert reader.version() is not None
     assert reader.version() is None
+    begun = time.monotonic()
     for call in (lambda: reader.read({"user_history": ["x"]}, ["u00"]), lambda: list(reader.ids("user_history"))):
         with pytest.raises(Unreachable, match=r"online store redis: .*; see that the server"):
             call()
+    assert time.monotonic() - begun < 1.0, "refused is refused, without asking again and again"
 
 
 def test_a_view_that_was_never_applied(served: ServedWorld, tmp_path: Path) -> None:
@@ -193,3 +198,46 @@ def test_a_redis_that_is_not_named_is_one_line(broken: ServedWorld, address: str
         reader.read({"user_history": ["review_count"]}, ["u00"])
     assert "online store redis: " in str(raised.value) and "secret" not in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_an_id_may_be_a_users_and_a_businesss(reader: RowReader) -> None:
+    assert reader.read({"user_history": ["review_count"]}, ["u00", "b0"])["user_history"][1] is None
+    businesses = reader.read({"business_history": ["review_count"]}, ["u00", "b0"])["business_history"]
+    assert businesses[0] is None and businesses[1] is not None
+
+
+def test_rows_that_are_taken_away_are_gone_and_no_others(store: FeatureStore, reader: RowReader) -> None:
+    instant = datetime(2020, 5, 1, tzinfo=UTC)
+    wanted = {"user_history": ["review_count"], "user_text": ["embedding"]}
+    kept = reader.read(wanted, IDS["user"])
+    for view, values in {"user_history": {"review_count": 1}, "user_text": {"embedding": [0.5] * 4}}.items():
+        write_row(store, view, "somebody", values, instant)
+    reader.remove("user_history", ["somebody", "nobody"])
+    rows = reader.read(wanted, ["somebody"])
+    assert rows["user_history"] == [None] and rows["user_text"][0] is not None
+    reader.remove("user_text", ["somebody"])
+    assert "somebody" not in {one for view in wanted for block in reader.ids(view) for one in block}
+    assert reader.read(wanted, IDS["user"]) == kept
+
+
+def test_a_version_that_the_client_does_not_read_past_us(served: ServedWorld, tmp_path: Path) -> None:
+    """Nor takes for the old one after its connection was cut."""
+    world = served.copied(tmp_path / "world")
+    with redis_server(tmp_path / "redis") as address:
+        move_to_redis(world, f"{address},health_check_interval=1")
+        store = open_store(world.repo)
+        reader = open_reader(store)
+        client = redis.Redis.from_url(f"redis://{address}")
+        instant = datetime(2020, 5, 1, tzinfo=UTC)
+        seen = [reader.version()]
+        for count in range(3):
+            time.sleep(1.1)  # when the client would ask whether the server lives
+            write_row(open_store(world.repo), "user_history", "somebody", {"review_count": count}, instant)
+            seen.append(reader.version())
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(AGAIN_S)
+        seen += [one for one in (reader.version() for _ in range(2)) if one is not None]
+        write_row(open_store(world.repo), "user_history", "somebody", {"review_count": 9}, instant)
+        time.sleep(AGAIN_S)
+        seen.append(reader.version())
+        assert None not in seen and len(set(seen[:4])) == 4 and seen[-1] not in seen[:-1]
