@@ -189,9 +189,8 @@ def test_errors_are_said_in_words(page: Page, broken: ServedWorld) -> None:
         page.value("document.querySelector('#ask button').click()")
         page.until("!document.getElementById('ranking').hidden")
         assert page.value("document.getElementById('error').hidden")
-        page.value(
-            "(document.getElementById('price-tag').value = '', document.getElementById('category').value = 'acai_bowls')"
-        )
+        page.value("document.getElementById('price-tag').value = ''")
+        page.value("document.getElementById('category').value = 'acai_bowls'")
         page.value("document.querySelector('#ask button').click()")
         page.until("document.querySelector('#ranking h2').innerText === 'No business meets all of this'")
     page.value("document.querySelector('#ask button').click()")
