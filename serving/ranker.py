@@ -318,7 +318,7 @@ def open_ranker(model: Path, repo: Path, params: Params) -> Ranker:
             f"{model}: its description cannot be read ({said}); run `dvc repro train` to remake it"
         ) from None
     store = open_store(repo)
-    return Ranker(trained, online_service(store, trained, model), open_reader(store), params)
+    return Ranker(trained, online_service(store, trained, model), open_reader(store, prompt=True), params)
 
 
 def open_store(repo: Path) -> "FeatureStore":

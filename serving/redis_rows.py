@@ -27,9 +27,13 @@ PATIENCE_S = 2.0  # for one answer, unless `connection_string` says socket_timeo
 
 
 class RedisRows:
-    """Reads through Feast's own client: one command an entity, for all of its views at once."""
+    """Reads through Feast's own client: one command an entity, for all of its views at once.
 
-    def __init__(self, store: "FeatureStore", online: "RedisOnlineStore") -> None:
+    `prompt`: say at once that the server is gone, for somebody waits. By itself the client waits for ever, or asks
+    again and again with pauses between: half a minute for one refusal.
+    """
+
+    def __init__(self, store: "FeatureStore", online: "RedisOnlineStore", prompt: bool) -> None:
         self._failure = (-AGAIN_S, "")
         nodes, _ = online._parse_connection_string(store.config.online_store.connection_string)
         if not nodes or not all(node.get("port", "").isdecimal() for node in nodes):
@@ -39,9 +43,9 @@ class RedisRows:
                 " write it there, or set MMREC_REDIS, which it names"
             )
         self._client: Any = online._get_client(store.config.online_store)
-        # By itself the client waits for ever, or asks ten times with pauses between: half a minute for one refusal.
-        self._client.set_retry(Retry(NoBackoff(), 0))
-        if isinstance(self._client, Redis):
+        if prompt:
+            self._client.set_retry(Retry(NoBackoff(), 1))  # a connection may have been closed for idling
+        if prompt and isinstance(self._client, Redis):
             waits = self._client.connection_pool.connection_kwargs
             for name in ("socket_timeout", "socket_connect_timeout"):
                 waits[name] = waits.get(name) or PATIENCE_S

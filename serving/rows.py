@@ -56,8 +56,11 @@ class RowReader(Protocol):
         """How many entities have a row, and the newest row's instant. Unlisted where the store cannot say."""
 
 
-def open_reader(store: "FeatureStore") -> RowReader:
-    """Of the store's own format, where it is one that is known here; else through Feast's interface."""
+def open_reader(store: "FeatureStore", prompt: bool = False) -> RowReader:
+    """Of the store's own format, where it is one that is known here; else through Feast's interface.
+
+    `prompt`: somebody waits, so a store that does not answer is told of soon.
+    """
     from feast.infra.online_stores.redis import RedisOnlineStore
     from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
@@ -69,7 +72,7 @@ def open_reader(store: "FeatureStore") -> RowReader:
     if isinstance(online, RedisOnlineStore):
         from serving.redis_rows import RedisRows
 
-        return RedisRows(store, online)
+        return RedisRows(store, online, prompt)
     from serving.feast_rows import FeastRows
 
     return FeastRows(store, online)

@@ -151,7 +151,7 @@ def test_a_store_that_is_gone_and_back(store: FeatureStore, tmp_path: Path, serv
     with redis_server(tmp_path / "first") as address:
         world = served.copied(tmp_path / "world")
         move_to_redis(world, address)
-        reader = open_reader(open_store(world.repo))
+        reader = open_reader(open_store(world.repo), prompt=True)
         assert reader.version() is not None
     assert reader.version() is None
     begun = time.monotonic()
