@@ -7,7 +7,6 @@ ranker's path beside the evaluated probability. Any difference fails the stage.
 import argparse
 import hashlib
 import heapq
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -293,32 +292,23 @@ def figures_of(values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict
     }
 
 
-def details_of(store: str, now: datetime, values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict[str, Any]:
+def details_of(store: str, values: Sequence[Findings], scores: Mapping[str, Scores]) -> dict[str, Any]:
     """What stands beside it: by view and by split, and a few of the differences."""
     examples = [line for found in values for line in found.lines()]
     examples += [found.example for found in scores.values() if found.apart]
     return {
         "store": store,
-        "at": now.isoformat(),
         "views": {found.view: found.counts() for found in values},
         "splits": {split: found.counts() for split, found in scores.items()},
         "examples": examples,
     }
 
 
-def remedy(figures: Mapping[str, Any], until: str) -> str:
+def remedy(figures: Mapping[str, Any]) -> str:
     """What to do about the first difference."""
     if figures["mismatch"] or figures["missing"] or figures["extra"]:
-        return f"the online rows are no longer those of {until}: `make materialize` writes them anew"
+        return "the online rows are no longer those that were brought online: `make materialize` writes them anew"
     return "either the predictions are another model's, `dvc repro --force evaluate`, or serving/scoring.py is wrong"
-
-
-def brought_online(materialized: Path) -> str:
-    """The instant up to which materialize has written."""
-    try:
-        return str(json.loads(materialized.read_text(encoding="utf-8"))["until"])
-    except FileNotFoundError:
-        raise UserError(f"{materialized}: no such file; run `dvc repro materialize` to make it") from None
 
 
 def fill_empty(
@@ -343,7 +333,6 @@ def main(args: argparse.Namespace, params: Params) -> None:
         scores = compare_scores(model, splits, args.predictions)
     except Unencodable as error:
         raise UserError(f"{args.training_set}: {error}; run `dvc repro` to remake the tables") from None
-    until = brought_online(args.materialized)
     store = registered_store(args.repo, args.registry)
     now = datetime.now(UTC)
     views = online_views(store)
@@ -352,14 +341,14 @@ def main(args: argparse.Namespace, params: Params) -> None:
     fill_empty(store, reader, views, offline, now)
     values = compare_values(store, reader, views, offline, now, params)
     figures, kind = figures_of(values, scores), store.config.online_store.type
-    details = details_of(kind, now, values, scores)
+    details = details_of(kind, values, scores)
     write_json(details, args.details)
     write_json(figures, args.report)
     if details["examples"]:
         raise CheckFailed(
             f"parity: {figures['mismatch']} of {figures['compared']} values mismatch, {figures['missing']} rows are"
             f" missing and {figures['extra']} extra online, {figures['scores_apart']} scores are apart; the first:"
-            f" {details['examples'][0]} (more in {args.details}); {remedy(figures, until)}"
+            f" {details['examples'][0]} (more in {args.details}); {remedy(figures)}"
         )
     print(
         f"parity: {figures['compared']} values of {figures['entities']} rows of {len(views)} views are the same online"
@@ -374,7 +363,6 @@ if __name__ == "__main__":
         {
             "repo": "the Feast feature repo",
             "registry": "the dump of what is registered",
-            "materialized": "what materialize brought online",
             "training-set": "the folder of train, validation and test rows",
             "model": "the model's safetensors file",
             "predictions": "the table of test predictions",

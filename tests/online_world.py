@@ -66,7 +66,6 @@ class OnlineWorld:
             metrics=results / "metrics.json",
             predictions=results / "predictions/test.parquet",
             plots=results / "plots",
-            materialized=reports["materialize"],
             report=reports.get(stage),
             details=results / "parity_details.json",
             out={"reduce": data / "reducer.safetensors", "train": data / "model/model.safetensors"}.get(stage),

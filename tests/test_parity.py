@@ -467,7 +467,7 @@ def test_the_command_ends_with_exit_code_2(sqlite_world: OnlineWorld) -> None:
     """And in one line, beside what it wrote."""
     params_with(sqlite_world.root)
     sqlite_world.write_online("user_history", "u05", {"review_count": 999})
-    flags = ["repo", "registry", "materialized", "training-set", "model", "predictions", "report", "details"]
+    flags = ["repo", "registry", "training-set", "model", "predictions", "report", "details"]
     paths = vars(sqlite_world.paths("parity"))
     arguments = [part for flag in flags for part in (f"--{flag}", str(paths[flag.replace("-", "_")]))]
     ended = subprocess.run(

@@ -272,7 +272,7 @@ def test_online_is_offline_in_redis(run, tmp_path):
             work,
             f"export MMREC_REDIS={address}\n"
             f"python -m pipelines.materialize {common} --report {tmp_path}/materialized.json\n"
-            f"python -m pipelines.parity {common} --materialized {tmp_path}/materialized.json"
+            f"python -m pipelines.parity {common}"
             f" --training-set data/training_set --predictions results/predictions/test.parquet"
             f" --report {tmp_path}/parity.json --details {tmp_path}/parity_details.json",
         )
