@@ -205,7 +205,7 @@ def feast(world: OnlineWorld, where: str, *arguments: str) -> None:
     ended = subprocess.run(
         [str(Path(sys.executable).with_name("feast")), *flags, *arguments],
         cwd=world.root if where == "root" else world.repo,
-        env={**os.environ, "PYTHONPATH": str(world.repo), "TZ": "Asia/Kolkata"},
+        env={**os.environ, "PYTHONPATH": str(world.repo)},
         capture_output=True,
         text=True,
     )
