@@ -200,7 +200,7 @@ def test_an_online_store_that_cannot_be_written_is_one_line(made: OnlineWorld, t
 
 
 def feast(world: OnlineWorld, where: str, *arguments: str) -> None:
-    """Feast's own command line, from the root or from inside, in a time zone far from UTC."""
+    """Feast's own command line, from the root or from inside."""
     flags = ["-c", "feature_repo"] if where == "root" else []
     ended = subprocess.run(
         [str(Path(sys.executable).with_name("feast")), *flags, *arguments],
