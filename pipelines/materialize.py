@@ -79,22 +79,20 @@ def one_line(store: "FeatureStore") -> Iterator[None]:
         ) from None
 
 
-def update(store: "FeatureStore", keep: "Sequence[FeatureView]" = (), delete: "Sequence[FeatureView]" = ()) -> None:
-    """What `feast apply` has the online store do: make the tables of views it keeps, empty those it deletes."""
-    with one_line(store):
-        store.provider.online_store.update(
-            store.config, tables_to_delete=delete, tables_to_keep=keep, entities_to_delete=[], entities_to_keep=[],
-            partial=True,
-        )  # fmt: skip
-
-
 def open_online(store: "FeatureStore") -> RowReader:
     """A reader of the online store, which has a place for every view by then; an SQLite file is in WAL mode.
 
     The registry may stand without it: it was removed, or feature_store.yaml names another.
     """
-    update(store, keep=online_views(store))
     with one_line(store):
+        store.provider.online_store.update(
+            store.config,
+            tables_to_delete=[],
+            tables_to_keep=online_views(store),
+            entities_to_delete=[],
+            entities_to_keep=[],
+            partial=True,
+        )
         return open_reader(store)
 
 

@@ -52,10 +52,6 @@ class Ranking:
     types: list[tuple[str, ...]]
     seconds: dict[str, float]  # read, encode, score
 
-    def best_first(self) -> list[int]:
-        """Places in `ids` by falling probability, equal ones by id."""
-        return sorted(range(len(self.ids)), key=lambda i: (-self.probabilities[i], self.ids[i]))
-
 
 @dataclass(frozen=True)
 class Service:

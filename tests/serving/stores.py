@@ -12,9 +12,8 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
 from serving.ranker import open_store
+from tests.online_world import switch_to_redis
 from tests.serving.conftest import END, START, ServedWorld
-
-SQLITE = "  type: sqlite\n  path: ../data/feast/online.db\n"
 
 
 def move_to_redis(world: ServedWorld, address: str) -> None:
@@ -23,15 +22,7 @@ def move_to_redis(world: ServedWorld, address: str) -> None:
 
 
 def name_redis(world: ServedWorld, address: str) -> None:
-    """What feature_store.yaml tells users to do: its three commented lines in place of the two."""
-    settings = world.repo / "feature_store.yaml"
-    text = settings.read_text()
-    assert SQLITE in text
-    text = text.replace(SQLITE, "")
-    for line in ("  type: redis", "  connection_string: ${MMREC_REDIS}", "  skip_dedup: true"):
-        assert f"\n#{line}\n" in text
-        text = text.replace(f"\n#{line}\n", f"\n{line}\n")
-    settings.write_text(text.replace("${MMREC_REDIS}", address))
+    switch_to_redis(world.repo, connection_string=address)
 
 
 def materialize(world: ServedWorld) -> None:

@@ -94,13 +94,6 @@ def test_nobody_to_rank(world: ServedWorld) -> None:
         assert (ranking.user_known, ranking.ids, len(ranking.probabilities), len(ranking.reviews)) == (True, [], 0, 0)
 
 
-def test_best_first_breaks_ties_by_id(world: ServedWorld) -> None:
-    ranking = ranker_of(world).rank("u03", ["zzz", "b1", "aaa", "b2"], AT)
-    order = [ranking.ids[i] for i in ranking.best_first()]
-    assert order.index("aaa") + 1 == order.index("zzz")
-    assert sorted(ranking.probabilities, reverse=True) == [ranking.probabilities[i] for i in ranking.best_first()]
-
-
 def test_tags_come_with_it_where_the_model_reads_them(world: ServedWorld) -> None:
     assert any(ranker_of(world).rank("u00", BUSINESSES, AT).types)
     baseline = ranker_of(world, "baseline").rank("u00", BUSINESSES, AT)
